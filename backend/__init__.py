@@ -1,0 +1,1 @@
+"""A mapped program becomes time, energy, power and memory."""

@@ -1,0 +1,1 @@
+"""The commands: arguments in, reports out, exit codes."""

@@ -1,0 +1,152 @@
+"""Elementwise expressions: `a * silu(b)` over operands a, b, c ... and numbers.
+
+One small language serves every elementwise operator: fusing is substitution, counting is a walk
+over the syntax, running is evaluation over torch tensors.
+"""
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+FUNCTIONS = (
+    "abs",
+    "cos",
+    "exp",
+    "gelu",
+    "gelu_tanh",
+    "log",
+    "maximum",
+    "minimum",
+    "reciprocal",
+    "relu",
+    "rsqrt",
+    "sigmoid",
+    "silu",
+    "sin",
+    "softplus",
+    "sqrt",
+    "square",
+    "tanh",
+)
+CHEAP = frozenset({"abs", "maximum", "minimum", "relu", "square"})
+"""Functions that cost one arithmetic operation; the others are scalar functions."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Operations for one element of the result."""
+
+    arithmetic: int
+    functions: int
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> ast.expr:
+    """The syntax of an expression; raises ValueError for anything outside the language."""
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(f"not an expression: {text!r}") from error
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) if name in FUNCTIONS or (len(name) == 1 and name in LETTERS):
+                pass
+            case ast.Call(func=ast.Name(id=name), keywords=[]) if name in FUNCTIONS:
+                pass
+            case ast.Constant(value=float() | int()):
+                pass
+            case ast.BinOp(op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.Pow()):
+                pass
+            case ast.UnaryOp(op=ast.USub()) | ast.operator() | ast.unaryop() | ast.expr_context():
+                pass
+            case _:
+                raise ValueError(f"{text!r} holds {ast.dump(node)}, which no expression may")
+    return tree
+
+
+@lru_cache(maxsize=4096)
+def work(text: str) -> Work:
+    """What one element costs: a division or a power other than a square is a scalar function."""
+    arithmetic = functions = 0
+    for node in ast.walk(parse(text)):
+        match node:
+            case ast.Call(func=ast.Name(id=name)):
+                cheap = name in CHEAP
+            case ast.BinOp(op=ast.Div() | ast.Pow()):
+                cheap = False
+            case ast.BinOp() | ast.UnaryOp():
+                cheap = True
+            case _:
+                continue
+        arithmetic += cheap
+        functions += not cheap
+    return Work(arithmetic, functions)
+
+
+def operands_of(text: str) -> tuple[str, ...]:
+    """The operand letters that an expression reads, in order."""
+    names = {node.id for node in ast.walk(parse(text)) if isinstance(node, ast.Name)}
+    return tuple(sorted(names - set(FUNCTIONS)))
+
+
+def substitute(text: str, replacements: Mapping[str, str]) -> str:
+    """`text` with operand letters replaced by expressions, all at once, in parentheses."""
+    parse(text)
+
+    def replaced(match: re.Match[str]) -> str:
+        inner = replacements.get(match[0], match[0])
+        return inner if re.fullmatch(r"\w+|\w+\([^()]*\)", inner) else f"({inner})"
+
+    return re.sub(r"\b[a-z]\b(?!\()", replaced, text)
+
+
+def evaluate(text: str, operands: Sequence[Any]) -> Any:
+    """The expression over torch tensors that are already broadcast against each other."""
+    return _evaluate(parse(text), dict(zip(LETTERS, operands, strict=False)))
+
+
+def _evaluate(node: ast.expr, values: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Name(id=name):
+            return values[name]
+        case ast.Constant(value=value):
+            return value
+        case ast.UnaryOp(operand=inner):
+            return -_evaluate(inner, values)
+        case ast.BinOp(left=left, op=operator, right=right):
+            a, b = _evaluate(left, values), _evaluate(right, values)
+            return _binary(operator, a, b)
+        case ast.Call(func=ast.Name(id=name), args=arguments):
+            return _call(name, [_evaluate(argument, values) for argument in arguments])
+        case _:
+            raise ValueError(f"not in the language: {ast.dump(node)}")
+
+
+def _binary(operator: ast.operator, a: Any, b: Any) -> Any:
+    match operator:
+        case ast.Add():
+            return a + b
+        case ast.Sub():
+            return a - b
+        case ast.Mult():
+            return a * b
+        case ast.Div():
+            return a / b
+        case _:
+            return a**b
+
+
+def _call(name: str, arguments: list[Any]) -> Any:
+    import torch
+    import torch.nn.functional as F  # noqa: N812
+
+    if name == "gelu_tanh":
+        return F.gelu(arguments[0], approximate="tanh")
+    if name in ("silu", "gelu", "softplus"):
+        return getattr(F, name)(*arguments)
+    return getattr(torch, name)(*arguments)

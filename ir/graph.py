@@ -1,0 +1,315 @@
+"""The model graph: operators over typed values, independent of any hardware.
+
+There is one `Op` node type; what a kind means is declared in kinds.py. A `Model` is a main graph
+whose `repeat` operators stand for runs of equal layers, each layer kind being one sub-graph.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from . import dims
+from .dims import Dim
+from .errors import VerificationError
+
+if TYPE_CHECKING:
+    import networkx
+
+Attribute = str | int | float | bool | None | tuple[int, ...] | tuple[str, ...]
+
+DTYPE_BYTES = {
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+    "float8_e4m3fn": 1,
+    "float8_e5m2": 1,
+    "float16": 2,
+    "bfloat16": 2,
+    "int32": 4,
+    "float32": 4,
+    "int64": 8,
+    "float64": 8,
+}
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """A dtype as torch spells it (`bfloat16`) and a shape of dimensions."""
+
+    dtype: str
+    shape: tuple[Dim, ...]
+
+    @property
+    def elements(self) -> Dim:
+        return dims.product(self.shape)
+
+    @property
+    def bytes(self) -> Dim:
+        return self.elements * DTYPE_BYTES[self.dtype]
+
+    def bind(self, sizes: Mapping[str, int]) -> "TensorType":
+        return TensorType(self.dtype, tuple(dims.bind(dim, sizes) for dim in self.shape))
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(str(dim) for dim in self.shape)}]"
+
+
+Role = Literal["data", "weight", "buffer", "cache", "carried", "shared"]
+ROLES: tuple[Role, ...] = ("data", "weight", "buffer", "cache", "carried", "shared")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A value that comes from outside the graph.
+
+    `source` names it there: a parameter or buffer as Hugging Face names it, with `*` for the
+    layer's index inside a repeated graph; a cache (`cache.*.key`); a model input (`input_ids`).
+    The shape may be any row-major view of the source. `carried` values pass from one repetition
+    to the next; `shared` ones are the same for all.
+    """
+
+    name: str
+    type: TensorType
+    role: Role
+    source: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """A value that the graph yields: `carried`, `data` (logits) or `cache` (what it becomes)."""
+
+    name: str
+    role: Role
+    source: str
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator: a kind, operands and results by name, attributes, the module it came from."""
+
+    kind: str
+    operands: tuple[str, ...]
+    results: tuple[str, ...]
+    types: tuple[TensorType, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict[str, Attribute])
+    path: str = ""
+
+    @property
+    def result(self) -> str:
+        return self.results[0]
+
+    @property
+    def type(self) -> TensorType:
+        return self.types[0]
+
+    def text(self, name: str) -> str:
+        """The string attribute `name`; raises VerificationError if it is missing or no string."""
+        value = self.attributes.get(name)
+        if not isinstance(value, str):
+            raise VerificationError(f"{self.kind} %{self.result}: no text attribute {name!r}")
+        return value
+
+    def integer(self, name: str) -> int:
+        """The integer attribute `name`; raises VerificationError if missing or no integer."""
+        value = self.attributes.get(name)
+        if not isinstance(value, int):
+            raise VerificationError(f"{self.kind} %{self.result}: no integer attribute {name!r}")
+        return value
+
+    def number(self, name: str) -> float:
+        """The numeric attribute `name`; raises VerificationError if missing or no number."""
+        value = self.attributes.get(name)
+        if not isinstance(value, int | float):
+            raise VerificationError(f"{self.kind} %{self.result}: no numeric attribute {name!r}")
+        return value
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """The attribute `name`, a list of integers; raises VerificationError otherwise."""
+        value = self.attributes.get(name)
+        if not isinstance(value, tuple):
+            raise VerificationError(f"{self.kind} %{self.result}: no list attribute {name!r}")
+        return tuple(int(item) for item in value)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Operators in topological order between named inputs and outputs."""
+
+    name: str
+    inputs: tuple[Input, ...]
+    ops: tuple[Op, ...]
+    outputs: tuple[Output, ...]
+
+    @cached_property
+    def types(self) -> dict[str, TensorType]:
+        """The type of every value."""
+        types = {value.name: value.type for value in self.inputs}
+        for op in self.ops:
+            types.update(zip(op.results, op.types, strict=True))
+        return types
+
+    @cached_property
+    def producers(self) -> dict[str, Op]:
+        return {name: op for op in self.ops for name in op.results}
+
+    @cached_property
+    def consumers(self) -> dict[str, tuple[Op, ...]]:
+        """The operators that read each value, in order."""
+        found: dict[str, list[Op]] = {name: [] for name in self.types}
+        for op in self.ops:
+            for name in dict.fromkeys(op.operands):
+                found[name].append(op)
+        return {name: tuple(ops) for name, ops in found.items()}
+
+    @cached_property
+    def dag(self) -> "networkx.DiGraph[str]":
+        """Operators as a networkx graph: nodes by first result (and inputs by name), an edge for
+        every use."""
+        import networkx
+
+        dag: networkx.DiGraph[str] = networkx.DiGraph()
+        dag.add_nodes_from((value.name, {"input": value}) for value in self.inputs)
+        for op in self.ops:
+            dag.add_node(op.result, op=op)
+            for name in op.operands:
+                producer = self.producers.get(name)
+                dag.add_edge(producer.result if producer else name, op.result, value=name)
+        return dag
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(output.name for output in self.outputs)
+
+    def operand_types(self, op: Op) -> tuple[TensorType, ...]:
+        return tuple(self.types[name] for name in op.operands)
+
+    def with_ops(self, ops: list[Op]) -> "Graph":
+        """This graph with other operators between the same inputs and outputs."""
+        return dataclasses.replace(self, ops=tuple(ops))
+
+    def bind(self, sizes: Mapping[str, int]) -> "Graph":
+        """The graph with its symbols replaced by numbers."""
+        return dataclasses.replace(
+            self,
+            inputs=tuple(dataclasses.replace(i, type=i.type.bind(sizes)) for i in self.inputs),
+            ops=tuple(
+                dataclasses.replace(op, types=tuple(t.bind(sizes) for t in op.types))
+                for op in self.ops
+            ),
+        )
+
+    def verify(self) -> None:
+        """Raise VerificationError unless names are unique, defined before use and well typed."""
+        from .kinds import verify_op
+
+        defined: dict[str, TensorType] = {}
+        for value in self.inputs:
+            self._define(defined, value.name, value.type, "input")
+        for op in self.ops:
+            missing = [name for name in op.operands if name not in defined]
+            if missing:
+                raise VerificationError(
+                    f"graph {self.name}: {op.kind} %{op.result} reads %{missing[0]}, "
+                    "which nothing before it defines"
+                )
+            verify_op(self.name, op, tuple(defined[name] for name in op.operands))
+            for name, type_ in zip(op.results, op.types, strict=True):
+                self._define(defined, name, type_, op.kind)
+        for output in self.outputs:
+            if output.name not in defined:
+                raise VerificationError(f"graph {self.name}: output %{output.name} is not defined")
+
+    def _define(
+        self, defined: dict[str, TensorType], name: str, type_: TensorType, by: str
+    ) -> None:
+        if name in defined:
+            raise VerificationError(f"graph {self.name}: {by} defines %{name} a second time")
+        defined[name] = type_
+
+
+Phase = Literal["prefill", "decode", "train"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A whole model: `graphs["main"]` and one graph for every kind of repeated layer."""
+
+    name: str
+    phase: Phase
+    dtype: str
+    graphs: Mapping[str, Graph]
+
+    @property
+    def main(self) -> Graph:
+        return self.graphs["main"]
+
+    def runs(self) -> Iterator[tuple[Graph, int, int]]:
+        """Every run of repeated layers in order: (its graph, first layer, number of layers)."""
+        for op in self.main.ops:
+            if op.kind == "repeat":
+                yield self.graphs[op.text("body")], op.integer("first"), op.integer("count")
+
+    @property
+    def layers(self) -> int:
+        return sum(count for _, _, count in self.runs())
+
+    def total(self, measure: Callable[[Graph], Dim]) -> Dim:
+        """The sum of `measure` over the main graph and every repetition of every layer."""
+        return measure(self.main) + sum(
+            (measure(body) * count for body, _, count in self.runs()), start=0
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the model; a weight used twice (tied) counts once."""
+        weights: dict[str, int] = {}
+        for graph, first, count in ((self.main, 0, 1), *self.runs()):
+            for value in graph.inputs:
+                if value.role == "weight":
+                    elements = dims.size(value.type.elements)
+                    for layer in range(first, first + count):
+                        weights[value.source.replace("*", str(layer))] = elements
+        return sum(weights.values())
+
+    @property
+    def flops(self) -> Dim:
+        """Multiply-adds counted as two, of matrix products and attention, all layers."""
+        from .kinds import graph_flops
+
+        return self.total(graph_flops)
+
+    def bind(self, sizes: Mapping[str, int]) -> "Model":
+        """The model for one batch, sequence and context."""
+        return self.map(lambda graph: graph.bind(sizes))
+
+    def map(self, change: Callable[[Graph], Graph]) -> "Model":
+        """The model with every graph changed."""
+        graphs = {name: change(graph) for name, graph in self.graphs.items()}
+        return dataclasses.replace(self, graphs=graphs)
+
+    def verify(self) -> None:
+        """Raise VerificationError unless every graph is valid and every repeat fits its body."""
+        for name, graph in self.graphs.items():
+            if name != graph.name:
+                raise VerificationError(f"graph {graph.name} is filed under {name}")
+            graph.verify()
+        for op in self.main.ops:
+            if op.kind == "repeat":
+                self._verify_repeat(op)
+
+    def _verify_repeat(self, op: Op) -> None:
+        body = self.graphs.get(op.text("body"))
+        if body is None:
+            raise VerificationError(f"repeat %{op.result}: no graph called {op.text('body')}")
+        inputs = [i.type for i in body.inputs if i.role in ("carried", "shared")]
+        if inputs != [self.main.types[name] for name in op.operands]:
+            raise VerificationError(f"repeat %{op.result}: operands do not fit graph {body.name}")
+        carried = [i.type for i in body.inputs if i.role == "carried"]
+        results = [body.types[o.name] for o in body.outputs if o.role == "carried"]
+        if not (carried == results == list(op.types)):
+            raise VerificationError(
+                f"repeat %{op.result}: what graph {body.name} carries in, carries out and yields "
+                "differs"
+            )

@@ -1,0 +1,1 @@
+"""Model graph and hardware become a mapped program, one decision a pass."""

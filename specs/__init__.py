@@ -1,0 +1,1 @@
+"""The `.wsc` files that ship with the tool."""

@@ -1,0 +1,317 @@
+"""The mapped program: the model graph split over a wafer.
+
+A stage is one program for many devices (SPMD): the graphs that it runs, a device mesh over a
+rectangle of cores, and for every value which dimension lies on which mesh axis and whether it is
+a partial result. Sharding lives here and only here. Graph operators keep whole-value types, so a
+mapped graph is still a graph that can be run unsplit.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+from .errors import VerificationError
+from .graph import Graph, Op, Phase
+from .hardware import Hardware
+
+Direction = Literal["rows", "columns"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of the mesh: along `rows` the index grows from north to south, along `columns` from
+    west to east. Of several axes along one direction the first varies slowest."""
+
+    name: str
+    size: int
+    along: Direction
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The devices of a stage; may fill less than the rectangle that holds it."""
+
+    axes: tuple[Axis, ...]
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        return {axis.name: axis.size for axis in self.axes}
+
+    @property
+    def rows(self) -> int:
+        return self.extent(axis.name for axis in self.axes if axis.along == "rows")
+
+    @property
+    def columns(self) -> int:
+        return self.extent(axis.name for axis in self.axes if axis.along == "columns")
+
+    @property
+    def devices(self) -> int:
+        return prod(self.sizes.values())
+
+    def extent(self, names: Iterable[str]) -> int:
+        """The number of parts that a dimension over these axes is cut into."""
+        return prod(self.sizes[name] for name in names)
+
+    def direction(self, names: Iterable[str]) -> Direction:
+        """The one direction of some axes; raises VerificationError if they have two."""
+        wanted = set(names)
+        found: set[Direction] = {axis.along for axis in self.axes if axis.name in wanted}
+        if len(found) != 1:
+            raise VerificationError(f"axes {sorted(wanted)} do not lie along one direction")
+        return found.pop()
+
+    def __str__(self) -> str:
+        return " ".join(f"{axis.name}:{axis.along}={axis.size}" for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """Where a value lies: for each dimension the axes it is cut over, slowest first.
+
+    A dimension of n elements over p devices gives each a block of ceil(n / p), the last ones
+    less. Over the `partial` axes every device holds a part of the sum or maximum (`function`).
+    """
+
+    axes: tuple[tuple[str, ...], ...]
+    partial: tuple[str, ...] = ()
+    function: str = "sum"
+
+    @property
+    def used(self) -> frozenset[str]:
+        return frozenset(name for names in self.axes for name in names) | frozenset(self.partial)
+
+    def __str__(self) -> str:
+        cut = ", ".join("*".join(names) or "-" for names in self.axes)
+        partial = f" {self.function}({'*'.join(self.partial)})" if self.partial else ""
+        return f" on ({cut}){partial}"
+
+
+def replicated(rank: int) -> Sharding:
+    """Every device holds the whole."""
+    return Sharding(((),) * rank)
+
+
+@dataclass(frozen=True)
+class MappedGraph:
+    """A graph with a sharding for every value."""
+
+    graph: Graph
+    shardings: Mapping[str, Sharding]
+
+    def verify(self, mesh: Mesh) -> None:
+        """Raise VerificationError unless every value has a sharding that fits its type."""
+        self.graph.verify()
+        for name, type_ in self.graph.types.items():
+            sharding = self.shardings.get(name)
+            where = f"graph {self.graph.name}: %{name}"
+            if sharding is None:
+                raise VerificationError(f"{where} has no sharding")
+            if len(sharding.axes) != len(type_.shape):
+                raise VerificationError(f"{where}: sharding{sharding} for {type_}")
+            named = [axis for axes in sharding.axes for axis in axes] + list(sharding.partial)
+            unknown = set(named) - set(mesh.sizes)
+            if unknown or len(named) != len(set(named)):
+                raise VerificationError(f"{where}: sharding{sharding} does not fit mesh {mesh}")
+        for output in self.graph.outputs:
+            if self.shardings[output.name].partial:
+                raise VerificationError(
+                    f"graph {self.graph.name}: output %{output.name} is a partial result"
+                )
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Cores of a wafer, by the north-west corner and the size."""
+
+    row: int
+    column: int
+    rows: int
+    columns: int
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        return self.row + (self.rows - 1) / 2, self.column + (self.columns - 1) / 2
+
+    def overlaps(self, other: "Rectangle") -> bool:
+        """Whether any core lies in both."""
+        return (
+            self.row < other.row + other.rows
+            and other.row < self.row + self.rows
+            and self.column < other.column + other.columns
+            and other.column < self.column + self.columns
+        )
+
+
+@dataclass(frozen=True)
+class CoreMemory:
+    """Bytes in the fullest core of a stage."""
+
+    weights_bytes: int
+    cache_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.cache_bytes + self.activation_bytes
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Graphs run one after the other on a rectangle, once for each micro-batch.
+
+    `calls` are `repeat` operators over the program's values; a value that another stage made is
+    sent from there. `places` has one rectangle a replica and is empty before placement.
+    """
+
+    calls: tuple[Op, ...]
+    memory: CoreMemory | None = None
+    places: tuple[Rectangle, ...] = ()
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Values that one stage sends to a later one, once for each micro-batch."""
+
+    source: int
+    target: int
+    values: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    phase: Phase
+    batch: int
+    sequence: int
+    context: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """The strategy: what was chosen or pinned. dp, pp and ep count rectangles."""
+
+    dp: int
+    pp: int
+    region: tuple[int, int]
+    layout: Literal["matvec", "matmul"]
+    """`matvec` keeps tokens whole and splits features over rows and columns in turn; `matmul`
+    splits tokens over rows and features over columns."""
+    head_groups: int
+    """Parts that the heads are cut into; the rest of the columns split each head."""
+    microbatch: int
+    """Sequences."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A strategy that the search looked at, its estimate and what became of it."""
+
+    mapping: Strategy
+    bound_s: float
+    core_bytes: int
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How good the placement is: bytes times hops for one micro-batch through one replica."""
+
+    objective: float
+    lower_bound: float
+
+    @property
+    def gap(self) -> float:
+        """How far the objective may be from the best, as a fraction of it."""
+        return 0.0 if self.objective == 0 else 1 - self.lower_bound / self.objective
+
+
+@dataclass(frozen=True)
+class Program:
+    """A model mapped onto a wafer, and everything that its evaluation needs."""
+
+    model: str
+    parameters: int
+    layers: int
+    flops: int
+    """Of the whole step, all replicas, as traced."""
+    workload: Workload
+    hardware: Hardware
+    mapping: Strategy
+    mesh: Mesh
+    graphs: Mapping[str, MappedGraph]
+    stages: tuple[Stage, ...]
+    placement: Placement | None = None
+    tried: tuple[Tried, ...] = field(default=())
+
+    @property
+    def microbatches(self) -> int:
+        """Micro-batches that pass through one replica in a step."""
+        return -(-self.workload.batch // (self.mapping.dp * self.mapping.microbatch))
+
+    @cached_property
+    def transfers(self) -> tuple[Transfer, ...]:
+        """Values that cross stages, by pair of stages, in order."""
+        made: dict[str, int] = {}
+        crossing: dict[tuple[int, int], dict[str, int]] = {}
+        for at, stage in enumerate(self.stages):
+            for call in stage.calls:
+                for name in call.operands:
+                    if made[name] != at:
+                        crossing.setdefault((made[name], at), {})[name] = self.value_bytes(name)
+                made.update((name, at) for name in call.results)
+        return tuple(
+            Transfer(source, target, tuple(values), sum(values.values()))
+            for (source, target), values in sorted(crossing.items())
+        )
+
+    def value_bytes(self, name: str) -> int:
+        """Bytes of one of the program's values."""
+        for stage in self.stages:
+            for call in stage.calls:
+                if name in call.results:
+                    size = call.types[call.results.index(name)].bytes
+                    assert isinstance(size, int)
+                    return size
+        raise KeyError(name)
+
+    def with_stages(self, stages: Iterable[Stage]) -> "Program":
+        """The program with other stages."""
+        return dataclasses.replace(self, stages=tuple(stages))
+
+    def verify(self) -> None:
+        """Raise VerificationError unless graphs, calls and rectangles are consistent."""
+        for mapped in self.graphs.values():
+            mapped.verify(self.mesh)
+        made: set[str] = set()
+        for at, stage in enumerate(self.stages):
+            for call in stage.calls:
+                self._verify_call(at, call, made)
+                made.update(call.results)
+        self._verify_places()
+
+    def _verify_call(self, at: int, call: Op, made: set[str]) -> None:
+        where = f"stage {at}: call of {call.text('body')}"
+        mapped = self.graphs.get(call.text("body"))
+        if mapped is None:
+            raise VerificationError(f"{where}: no such graph")
+        missing = [name for name in call.operands if name not in made]
+        if missing:
+            raise VerificationError(f"{where} reads %{missing[0]}, which nothing before it makes")
+        inputs = [i for i in mapped.graph.inputs if i.role in ("carried", "shared")]
+        outputs = [o for o in mapped.graph.outputs if o.role in ("carried", "shared")]
+        if len(inputs) != len(call.operands) or len(outputs) != len(call.results):
+            raise VerificationError(f"{where}: operands or results do not fit the graph")
+
+    def _verify_places(self) -> None:
+        places = [place for stage in self.stages for place in stage.places]
+        for at, place in enumerate(places):
+            if place.rows < self.mesh.rows or place.columns < self.mesh.columns:
+                raise VerificationError(f"rectangle {place} is smaller than mesh {self.mesh}")
+            clash = next((other for other in places[:at] if place.overlaps(other)), None)
+            if clash is not None:
+                raise VerificationError(f"rectangles {clash} and {place} overlap")

@@ -33,6 +33,9 @@ FUNCTIONS = (
     "square",
     "tanh",
 )
+_ATOM = re.compile(r"\w+|\w+\([^()]*\)|\d+(\.\d*)?(e[+-]?\d+)?")
+"""What needs no parentheses inside another expression: a name, a call, a number."""
+
 CHEAP = frozenset({"abs", "maximum", "minimum", "relu", "square"})
 """Functions that cost one arithmetic operation; the others are scalar functions."""
 
@@ -100,7 +103,7 @@ def substitute(text: str, replacements: Mapping[str, str]) -> str:
 
     def replaced(match: re.Match[str]) -> str:
         inner = replacements.get(match[0], match[0])
-        return inner if re.fullmatch(r"\w+|\w+\([^()]*\)", inner) else f"({inner})"
+        return inner if re.fullmatch(_ATOM, inner) else f"({inner})"
 
     return re.sub(r"\b[a-z]\b(?!\()", replaced, text)
 

@@ -167,7 +167,6 @@ KINDS: dict[str, OpKind] = {
             doc="Exponentials over their sum, along the letters of `over`.",
             operands=1,
             indices=_stated(whole="over"),
-            result=_same_as_operand,
             reference=run.softmax,
         ),
         OpKind(
@@ -176,7 +175,6 @@ KINDS: dict[str, OpKind] = {
             bias, where given. Zhang and Sennrich, NeurIPS 2019; Ba et al., arXiv 1607.06450.""",
             operands=None,
             indices=_stated(whole="over"),
-            result=_same_as_operand,
             reference=run.norm,
         ),
         OpKind(
@@ -186,7 +184,6 @@ KINDS: dict[str, OpKind] = {
             arXiv 2104.09864, in the half-rotated layout of Hugging Face.""",
             operands=3,
             indices=_stated(whole="pair"),
-            result=_same_as_operand,
             reference=run.rotary,
         ),
         OpKind(
@@ -208,7 +205,6 @@ KINDS: dict[str, OpKind] = {
             those `window` or more behind; the last query stands at the last key.""",
             operands=1,
             indices=_stated(),
-            result=_same_as_operand,
             reference=run.mask,
         ),
         OpKind(
@@ -271,6 +267,15 @@ KINDS: dict[str, OpKind] = {
             doc="""Every device along `axes` ends with the sum or maximum (`function`) of all
             devices' values; several operands go as one message.""",
             operands=None,
+            reference=run.identity,
+            collective=True,
+        ),
+        OpKind(
+            name="reduce_scatter",
+            doc="""The sum over `axes` of all devices' values, of which each device keeps the part
+            that the result's sharding gives it.""",
+            operands=1,
+            result=_same_as_operand,
             reference=run.identity,
             collective=True,
         ),

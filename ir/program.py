@@ -79,6 +79,13 @@ class Sharding:
     axes: tuple[tuple[str, ...], ...]
     partial: tuple[str, ...] = ()
     function: str = "sum"
+    room: tuple[int, ...] = ()
+    """For each dimension the elements that will be appended to it (a cache's tokens); blocks are
+    sized as if they were there. Empty for none."""
+
+    def room_in(self, dim: int) -> int:
+        """Elements that will be appended to one dimension."""
+        return self.room[dim] if self.room else 0
 
     @property
     def used(self) -> frozenset[str]:
@@ -87,7 +94,8 @@ class Sharding:
     def __str__(self) -> str:
         cut = ", ".join("*".join(names) or "-" for names in self.axes)
         partial = f" {self.function}({'*'.join(self.partial)})" if self.partial else ""
-        return f" on ({cut}){partial}"
+        room = f" room {','.join(map(str, self.room))}" if self.room else ""
+        return f" on ({cut}){partial}{room}"
 
 
 def replicated(rank: int) -> Sharding:

@@ -124,8 +124,8 @@ def mask(
     """
     import torch
 
-    _, result = _indices(op)
-    (scores,) = operands
+    (letters,), result = _indices(op)
+    scores = aligned(operands[0], letters, result)
     queries = torch.arange(scores.shape[result.index(op.text("query"))]) + offsets[0]
     keys = torch.arange(scores.shape[result.index(op.text("key"))]) + offsets[1]
     lag = len(keys) - len(queries) if lag is None else lag

@@ -1,0 +1,173 @@
+"""Collectives on a circuit-like network: launches, time at zero load, and words over links.
+
+The network routes statically, a word a cycle a link, one cycle a hop, and a ramp of T_R cycles
+between core and router. A message takes T = C + L + (2 T_R + 1) D: C words through the busiest
+core or link, L hops, D cores that receive and send on ("Near-Optimal Wafer-Scale Reduce", arXiv
+2404.15888). Every step that the software starts on its own costs a launch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir.hardware import Hardware
+from .extents import Number, ceil_div
+
+
+@dataclass(frozen=True)
+class Line:
+    """Cores in a row or column over which a collective runs: how many, and how far apart."""
+
+    cores: Number
+    spacing: Number
+    die_cores: int
+    """Cores between two die boundaries along this line."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one collective makes of the network and of the cores that start it.
+
+    `cycles` is from the start to the last word at zero load, launches left out. Words are of the
+    router's width: through the busiest link of the line, through a core's ramp, and in all over
+    all links of one line (for energy).
+    """
+
+    launches: Number = 0.0
+    cycles: Number = 0.0
+    link_words: Number = 0.0
+    ramp_words: Number = 0.0
+    word_hops: Number = 0.0
+
+
+def crossing_cycles(hardware: Hardware) -> float:
+    """Extra cycles of a hop across a die boundary."""
+    core = hardware.core
+    return max(0.0, hardware.wafer.link.latency_s * core.clock_hz - core.router.hop_cycles)
+
+
+def _path(hardware: Hardware, line: Line, hops: Number) -> Number:
+    """Cycles of a path of some steps along the line, die boundaries included."""
+    distance = hops * line.spacing
+    crossings = np.floor(np.asarray(distance) / line.die_cores)
+    return distance * hardware.core.router.hop_cycles + crossings * crossing_cycles(hardware)
+
+
+def _stream(hardware: Hardware, line: Line, words: Number) -> Number:
+    """Cycles for words through the slowest link of the line, which may cross a die boundary."""
+    crosses = np.asarray(line.cores * line.spacing) > line.die_cores
+    return np.where(crosses, words / min(1.0, hardware.wafer.link.share), words)
+
+
+def _relay(hardware: Hardware) -> float:
+    """Cycles to receive in a core, add and send on: 2 T_R + 1."""
+    return 2 * hardware.core.router.ramp_cycles + 1
+
+
+def all_reduce(hardware: Hardware, line: Line, words: Number) -> Traffic:
+    """Sum or maximum over a line, whichever is faster of one chain and two phases.
+
+    Two phases: chains from both ends of each group of about sqrt(P) cores meet in its middle, then
+    chains of the groups' middles meet in the line's middle. The result is multicast back.
+    """
+    chain = _chained_reduce(hardware, line, words, line.cores)
+    phased = _chained_reduce(hardware, line, words, np.ceil(np.sqrt(line.cores)))
+    launch = hardware.core.software.launch_cycles
+
+    def total(option: Traffic) -> Number:
+        return option.cycles + launch * option.launches
+
+    better = np.asarray(total(phased)) < total(chain)
+    busy = np.asarray(line.cores) > 1
+
+    def pick(of_phased: Number, of_chain: Number) -> Number:
+        return np.where(better, of_phased, of_chain) * busy
+
+    return Traffic(
+        pick(phased.launches, chain.launches),
+        pick(phased.cycles, chain.cycles),
+        pick(phased.link_words, chain.link_words),
+        pick(phased.ramp_words, chain.ramp_words),
+        pick(phased.word_hops, chain.word_hops),
+    )
+
+
+def _chained_reduce(hardware: Hardware, line: Line, words: Number, group: Number) -> Traffic:
+    """Chains inside groups, chains over the groups' middles, then a multicast from the middle."""
+    groups = ceil_div(line.cores, group)
+    inner, outer = np.floor(np.asarray(group) / 2), np.floor(np.asarray(groups) / 2)
+    relay = _relay(hardware)
+    into_root = _stream(hardware, line, 2 * words)
+
+    def phase(depth: Number, hops: Number) -> Number:
+        return (into_root + _path(hardware, line, hops) + relay * depth) * (np.asarray(depth) > 0)
+
+    back = _multicast(hardware, line, words, np.ceil(np.asarray(line.cores) / 2))
+    cycles = phase(inner, inner) + phase(outer, outer * group) + back
+    phases = (np.asarray(inner) > 0) * 1.0 + (np.asarray(outer) > 0)
+    return Traffic(
+        launches=phases + 1,
+        cycles=cycles,
+        link_words=words * (phases + 1),
+        ramp_words=words * (2 * phases + 1),
+        word_hops=words * (line.cores - 1) * line.spacing * (phases + 1),
+    )
+
+
+def _multicast(hardware: Hardware, line: Line, words: Number, reach: Number) -> Number:
+    """One core's words to all others of the line, the farthest `reach` cores away."""
+    path = _stream(hardware, line, words) + _path(hardware, line, reach)
+    depth = 1 if hardware.core.router.multicast else reach
+    return path + _relay(hardware) * depth
+
+
+def reduce_scatter(hardware: Hardware, line: Line, words: Number) -> Traffic:
+    """Sums stream along the line both ways, every core adding its part on the way."""
+    busy = np.asarray(line.cores) > 1
+    cycles = _stream(hardware, line, words) + _path(hardware, line, line.cores - 1)
+    hops = (line.cores - 1) * line.spacing
+    return Traffic(
+        launches=1.0 * busy,
+        cycles=(cycles + _relay(hardware) * (line.cores - 1)) * busy,
+        link_words=words * busy,
+        ramp_words=2 * words * busy,
+        word_hops=words * hops,
+    )
+
+
+def all_gather(hardware: Hardware, line: Line, words: Number) -> Traffic:
+    """Every core multicasts its part; `words` is the whole."""
+    busy = np.asarray(line.cores) > 1
+    return Traffic(
+        launches=1.0 * busy,
+        cycles=_multicast(hardware, line, words, line.cores - 1) * busy,
+        link_words=words * busy,
+        ramp_words=words * busy,
+        word_hops=words * (line.cores - 1) * line.spacing,
+    )
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """One step of a product whose tiles travel: words that each core sends at each step."""
+
+    launches: float
+    cycles: Number
+    row_words: Number
+    column_words: Number
+
+
+def shift_step(hardware: Hardware, along_row: Number, along_column: Number) -> Rotation:
+    """Tiles go to the next core of a ring folded onto the line: two hops, each link used once a
+    direction (MeshGEMM's interleaving, arXiv 2502.04563). Both share the core's ramp."""
+    router = hardware.core.router
+    cycles = along_row + along_column + 2 * router.hop_cycles + _relay(hardware)
+    return Rotation(1.0, cycles, along_row, along_column)
+
+
+def reduce_step(hardware: Hardware, shifted: Number, summed: Number) -> Rotation:
+    """A tile goes down the column while the last partial sums run along the row to their owner;
+    the sums start after the product, so they are launched apart."""
+    router = hardware.core.router
+    cycles = shifted + 2 * summed + 2 * router.hop_cycles + _relay(hardware)
+    return Rotation(2.0, cycles, summed, shifted)

@@ -1,0 +1,286 @@
+"""What every operator of a mapped graph costs on its mesh, before anything overlaps.
+
+All figures follow the sizes of the mesh axes, which may be arrays (extents.py). Times are cycles
+of the core's clock.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from ..ir.graph import Op
+from ..ir.hardware import Hardware
+from ..ir.kinds import Indices, indices_of
+from ..ir.program import Direction, MappedGraph
+from . import collectives
+from .collectives import Line, Traffic
+from .core import CoreWork, compute_dtype, expression_work, map_work, product_work
+from .extents import Number, Sizes, block_bytes, block_shape, ceil_div, extent
+
+MESH_AXES: dict[Direction, tuple[str, ...]] = {"rows": ("yh", "yd"), "columns": ("xh", "xd")}
+"""Axes of the mesh along each direction, the first varying slowest."""
+
+
+@dataclass(frozen=True)
+class OpCost:
+    """One operator on the busiest core and link.
+
+    `core_cycles` keep the core busy (arithmetic and `launch_cycles` of software); `network_cycles`
+    follow the launches and leave the core free; `cycles` is the whole at zero load. Words are of
+    the router's width through the busiest east-west link, north-south link and ramp.
+    """
+
+    op: Op
+    core_cycles: Number
+    launch_cycles: Number
+    network_cycles: Number
+    cycles: Number
+    work: CoreWork
+    columns_words: Number = 0.0
+    rows_words: Number = 0.0
+    ramp_words: Number = 0.0
+    word_hops: Number = 0.0
+    """Words times hops over the whole mesh."""
+
+
+@dataclass(frozen=True)
+class Costing:
+    """The costs of a mapped graph's operators for one mesh or many."""
+
+    hardware: Hardware
+    mapped: MappedGraph
+    sizes: Sizes
+
+    def costs(self) -> list[OpCost]:
+        """One entry an operator, in the graph's order."""
+        return [self._cost(op) for op in self.mapped.graph.ops]
+
+    def _cost(self, op: Op) -> OpCost:
+        special = _COSTS.get(op.kind)
+        return special(self, op) if special else self._map(op)
+
+    # Blocks.
+
+    def _shape(self, name: str) -> list[Number]:
+        return block_shape(self.mapped.graph.types[name], self.mapped.shardings[name], self.sizes)
+
+    def _bytes(self, name: str) -> Number:
+        return block_bytes(self.mapped.graph.types[name], self.mapped.shardings[name], self.sizes)
+
+    def _words(self, names: Iterable[str]) -> Number:
+        """Words of some values' blocks as one message."""
+        total = sum((self._bytes(name) for name in names), start=0.0)
+        return ceil_div(total, self.hardware.core.router.width_bytes)
+
+    def _letters(self, op: Op, indices: Indices) -> dict[str, Number]:
+        """The size of every letter in a block; a letter of both operands is as in the larger."""
+        sizes: dict[str, Number] = {}
+        for letters, name in zip(indices.operands, op.operands, strict=True):
+            for letter, dim in zip(letters, self._shape(name), strict=True):
+                sizes[letter] = np.maximum(sizes.get(letter, 0.0), dim)
+        return sizes
+
+    def line(self, axes: tuple[str, ...]) -> Line:
+        """The cores that a collective over some axes of one direction joins."""
+        along: Direction = "rows" if axes[0] in MESH_AXES["rows"] else "columns"
+        names = MESH_AXES[along]
+        inner = names[names.index(axes[-1]) + 1 :]
+        die = self.hardware.wafer.die
+        cores = die.rows if along == "rows" else die.columns
+        return Line(extent(axes, self.sizes), extent(inner, self.sizes), cores)
+
+    # Local operators.
+
+    def _local(self, op: Op, work: CoreWork) -> OpCost:
+        return OpCost(op, work.cycles, 0.0, 0.0, work.cycles, work)
+
+    def _map(self, op: Op) -> OpCost:
+        """An instruction for every node of the expression over the largest block it touches."""
+        touched = op.operands if op.kind == "reduce" else op.results
+        elements = np.max([np.asarray(prod(self._shape(n), start=1.0)) for n in touched], axis=0)
+        dtype = compute_dtype(self.hardware.core, op.type.dtype)
+        return self._local(op, map_work(self.hardware.core, dtype, elements, expression_work(op)))
+
+    def _append(self, op: Op) -> OpCost:
+        """Only what is new is copied; the cache stays where it is."""
+        indices, along = indices_of(op), op.text("along")
+        fresh = [
+            prod(self._shape(name), start=1.0)
+            for name, letters in zip(op.operands, indices.operands, strict=True)
+            if along not in letters
+        ]
+        elements = sum(fresh, start=0.0)
+        return self._local(
+            op, map_work(self.hardware.core, op.type.dtype, elements, expression_work(op))
+        )
+
+    def _free(self, op: Op) -> OpCost:
+        return self._local(op, CoreWork())
+
+    def _matmul(self, op: Op) -> OpCost:
+        indices = indices_of(op)
+        m, n, k = self._product_shape(indices, self._letters(op, indices))
+        return self._local(op, product_work(self.hardware.core, op.type.dtype, m, n, k))
+
+    @staticmethod
+    def _product_shape(indices: Indices, sizes: dict[str, Number]) -> tuple[Number, Number, Number]:
+        """(m, n, k) of a block's product; letters of both operands and the result count in k."""
+        left, right = indices.operands
+        m = prod((size for x, size in sizes.items() if x not in right), start=1.0)
+        n = prod((size for x, size in sizes.items() if x not in left), start=1.0)
+        k = prod((size for x, size in sizes.items() if x in left and x in right), start=1.0)
+        return m, n, k
+
+    # Collectives.
+
+    def _collective(self, op: Op, traffic: Traffic, axes: tuple[str, ...]) -> OpCost:
+        launch = traffic.launches * self.hardware.core.software.launch_cycles
+        rows = axes[0] in MESH_AXES["rows"]
+        lines = extent(self.sizes, self.sizes) / extent(axes, self.sizes)
+        return OpCost(
+            op=op,
+            core_cycles=launch,
+            launch_cycles=launch,
+            network_cycles=traffic.cycles,
+            cycles=launch + traffic.cycles,
+            work=CoreWork(),
+            columns_words=0.0 if rows else traffic.link_words,
+            rows_words=traffic.link_words if rows else 0.0,
+            ramp_words=traffic.ramp_words,
+            word_hops=traffic.word_hops * lines,
+        )
+
+    def _all_reduce(self, op: Op) -> OpCost:
+        axes = axes_of(op)
+        traffic = collectives.all_reduce(self.hardware, self.line(axes), self._words(op.operands))
+        return self._collective(op, traffic, axes)
+
+    def _reduce_scatter(self, op: Op) -> OpCost:
+        axes = axes_of(op)
+        words = self._words(op.operands)
+        return self._collective(
+            op, collectives.reduce_scatter(self.hardware, self.line(axes), words), axes
+        )
+
+    def _all_gather(self, op: Op) -> OpCost:
+        axes = axes_of(op)
+        words = self._words(op.results)
+        return self._collective(
+            op, collectives.all_gather(self.hardware, self.line(axes), words), axes
+        )
+
+    def _grid_matmul(self, op: Op) -> OpCost:
+        return (self._rotated if op.text("form") == "rotate" else self._reduced)(op)
+
+    def _rotated(self, op: Op) -> OpCost:
+        """Both operands' tiles travel; the contraction is cut into as many steps as the longer
+        side of the mesh has devices."""
+        indices = indices_of(op)
+        left, right = (self._travels(op, at, indices, frozenset(indices.reduced)) for at in (0, 1))
+        steps = np.maximum(left, right)
+        sizes = self._letters(op, indices)
+        whole = self._whole_contraction(op, indices)
+        sizes = {x: size for x, size in sizes.items() if x not in indices.reduced}
+        m, n, k = self._product_shape(indices, sizes)
+        width = self.hardware.core.router.width_bytes
+        step = collectives.shift_step(
+            self.hardware,
+            self._bytes(op.operands[0]) * left / steps / width,
+            self._bytes(op.operands[1]) * right / steps / width,
+        )
+        inner = ceil_div(whole, steps)
+        product = product_work(self.hardware.core, op.type.dtype, m, n, k * inner)
+        return self._stepped(op, steps, product, step, 0.0)
+
+    def _reduced(self, op: Op) -> OpCost:
+        """The right operand's tiles travel down the columns; sums run along the rows."""
+        indices = indices_of(op)
+        keys = frozenset(x for x in indices.operands[1] if x not in indices.operands[0])
+        steps = self._travels(op, 1, indices, keys)
+        summing = self._travels(op, 0, indices, frozenset(indices.reduced))
+        m, n, k = self._product_shape(indices, self._letters(op, indices))
+        product = product_work(self.hardware.core, op.type.dtype, m, n, k)
+        shared = prod(
+            (
+                size
+                for x, size in self._letters(op, indices).items()
+                if x in indices.result and x in indices.operands[0] and x in indices.operands[1]
+            ),
+            start=1.0,
+        )
+        width = self.hardware.core.router.width_bytes
+        bytes_ = self._bytes(op.operands[1]) / width
+        element = self.mapped.graph.types[op.operands[0]]
+        sums = m * n * shared * _element_bytes(element.dtype) / width
+        step = collectives.reduce_step(self.hardware, bytes_, sums * (np.asarray(summing) > 1))
+        chain = (2 * self.hardware.core.router.ramp_cycles + 2) * (summing - 1)
+        return self._stepped(op, steps, product, step, chain)
+
+    def _travels(self, op: Op, at: int, indices: Indices, letters: frozenset[str]) -> Number:
+        """Over how many devices one operand is cut along some letters."""
+        sharding = self.mapped.shardings[op.operands[at]]
+        pairs = zip(indices.operands[at], sharding.axes, strict=True)
+        return extent((axis for x, axes in pairs if x in letters for axis in axes), self.sizes)
+
+    def _whole_contraction(self, op: Op, indices: Indices) -> Number:
+        shape = self.mapped.graph.types[op.operands[0]].shape
+        pairs = zip(indices.operands[0], shape, strict=True)
+        return prod((int(str(dim)) for x, dim in pairs if x in indices.reduced), start=1)
+
+    def _stepped(
+        self, op: Op, steps: Number, product: CoreWork, step: collectives.Rotation, last: Number
+    ) -> OpCost:
+        """Steps whose transfers overlap the product of the step before (double buffers)."""
+        many = np.asarray(steps) > 1
+        launch = steps * step.launches * self.hardware.core.software.launch_cycles * many
+        exchange = step.cycles * many
+        core = steps * product.cycles + launch
+        devices = extent(self.sizes, self.sizes)
+        return OpCost(
+            op=op,
+            core_cycles=core,
+            launch_cycles=launch,
+            network_cycles=steps * exchange,
+            cycles=launch + steps * np.maximum(product.cycles, exchange) + last * many,
+            work=_times(product, steps),
+            columns_words=steps * step.row_words * many,
+            rows_words=steps * step.column_words * many,
+            ramp_words=steps * (step.row_words + step.column_words) * many,
+            word_hops=2 * steps * (step.row_words + step.column_words) * devices * many,
+        )
+
+
+def axes_of(op: Op) -> tuple[str, ...]:
+    """The mesh axes of a collective."""
+    axes = op.attributes["axes"]
+    assert isinstance(axes, tuple)
+    return tuple(str(axis) for axis in axes)
+
+
+def _element_bytes(dtype: str) -> int:
+    from ..ir.graph import DTYPE_BYTES
+
+    return DTYPE_BYTES[dtype]
+
+
+def _times(work: CoreWork, count: Number) -> CoreWork:
+    return CoreWork(
+        work.cycles * count,
+        work.multiply_adds * count,
+        work.vector_operations * count,
+        work.sram_read_bytes * count,
+        work.sram_write_bytes * count,
+    )
+
+
+_COSTS: dict[str, Callable[[Costing, Op], OpCost]] = {
+    "matmul": Costing._matmul,
+    "concat": Costing._append,
+    "shard": Costing._free,
+    "all_reduce": Costing._all_reduce,
+    "reduce_scatter": Costing._reduce_scatter,
+    "all_gather": Costing._all_gather,
+    "grid_matmul": Costing._grid_matmul,
+}

@@ -1,0 +1,307 @@
+"""The mapped program, run on virtual devices: how the compiler is known to be right.
+
+Every device of a stage's mesh holds only its own blocks, all devices run the same operators on
+them, and only collectives see more than one device. Blocks are exact (the last may be short or
+empty), so nothing depends on what padding would hold.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .blocks import Block, Device, Devices, Shards
+from .dims import size
+from .errors import VerificationError
+from .graph import Op, TensorType
+from .kinds import Indices, indices_of, kind_of
+from .program import MappedGraph, Mesh, Program, Sharding
+from .reference import mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    State = Mapping[str, Tensor]
+
+
+def run_program(program: Program, state: "State") -> dict[str, "Tensor"]:
+    """The outputs of a program by source, as `interpreter.run_model` gives them.
+
+    Stages pass whole values to each other; within a stage a device sees only its blocks. One
+    replica and one micro-batch are run: with more of either the caller splits the batch.
+    """
+    values: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+    for stage in program.stages:
+        for call in stage.calls:
+            mapped = program.graphs[call.text("body")]
+            results = _call(mapped, program.mesh, call, values, state, outputs)
+            values.update(zip(call.results, results, strict=True))
+    return outputs
+
+
+def _call(
+    mapped: MappedGraph,
+    mesh: Mesh,
+    call: Op,
+    values: "State",
+    state: "State",
+    outputs: dict[str, "Tensor"],
+) -> list["Tensor"]:
+    graph = mapped.graph
+    names = [value.name for value in graph.inputs if value.role in ("carried", "shared")]
+    given = {n: values[operand] for n, operand in zip(names, call.operands, strict=True)}
+    carried_in = [value.name for value in graph.inputs if value.role == "carried"]
+    results: list[Tensor] = []
+    first = call.integer("first")
+    for layer in range(first, first + call.integer("count")):
+        whole = _run_graph(mapped, mesh, given, state, layer)
+        results = [whole[o.name] for o in graph.outputs if o.role in ("carried", "shared")]
+        given |= dict(zip(carried_in, results, strict=False))
+        outputs |= {
+            o.source.replace("*", str(layer)): whole[o.name]
+            for o in graph.outputs
+            if o.role in ("data", "cache")
+        }
+    return results
+
+
+def _run_graph(
+    mapped: MappedGraph, mesh: Mesh, given: "State", state: "State", layer: int
+) -> dict[str, "Tensor"]:
+    """The outputs of one graph, each put together from its blocks."""
+    devices = Devices(mesh)
+    shards: dict[str, Shards] = {}
+    for value in mapped.graph.inputs:
+        whole = given.get(value.name)
+        if whole is None:
+            whole = state[value.source.replace("*", str(layer))]
+        whole = whole.reshape([size(dim) for dim in value.type.shape])
+        shards[value.name] = devices.split(whole, value.type, mapped.shardings[value.name])
+    for op in mapped.graph.ops:
+        results = _run_op(op, mapped, devices, [shards[name] for name in op.operands])
+        shards.update(zip(op.results, results, strict=True))
+    types = mapped.graph.types
+    return {
+        o.name: devices.join(shards[o.name], types[o.name], mapped.shardings[o.name])
+        for o in mapped.graph.outputs
+    }
+
+
+def _run_op(op: Op, mapped: MappedGraph, devices: Devices, operands: list[Shards]) -> list[Shards]:
+    match op.kind:
+        case "all_reduce":
+            return [_all_reduce(op, devices, shards) for shards in operands]
+        case "reduce_scatter":
+            summed = _all_reduce(op, devices, operands[0])
+            return [_narrowed(op, mapped, devices, summed)]
+        case "all_gather":
+            return [_all_gather(op, mapped, devices, operands[0])]
+        case "shard":
+            return [_narrowed(op, mapped, devices, operands[0])]
+        case "grid_matmul":
+            return [_grid_matmul(op, mapped, devices, operands)]
+        case _:
+            return [_local(op, mapped, devices, operands)]
+
+
+def _axes(op: Op) -> tuple[str, ...]:
+    axes = op.attributes["axes"]
+    assert isinstance(axes, tuple)
+    return tuple(str(axis) for axis in axes)
+
+
+def _all_reduce(op: Op, devices: Devices, shards: Shards) -> Shards:
+    import torch
+
+    result: Shards = {}
+    for group in devices.groups(_axes(op)):
+        parts = torch.stack([shards[device] for device in group])
+        total = parts.amax(0) if op.attributes.get("function") == "max" else parts.sum(0)
+        result |= {device: total.clone() for device in group}
+    return result
+
+
+def _all_gather(op: Op, mapped: MappedGraph, devices: Devices, shards: Shards) -> Shards:
+    name = op.operands[0]
+    type_, before = mapped.graph.types[name], mapped.shardings[name]
+    after = mapped.shardings[op.result]
+    whole = devices.join(shards, type_, before)
+    return devices.split(whole, type_, after)
+
+
+def _narrowed(op: Op, mapped: MappedGraph, devices: Devices, shards: Shards) -> Shards:
+    """Each device keeps the part of its block that the result's sharding gives it."""
+    name = op.operands[0]
+    type_, before = mapped.graph.types[name], mapped.shardings[name]
+    result: Shards = {}
+    for device, part in shards.items():
+        held = devices.block(device, type_, before)
+        kept = devices.block(device, type_, mapped.shardings[op.result])
+        for at, (have, want) in enumerate(zip(held, kept, strict=True)):
+            if len(want) and not (have.start <= want.start and want.stop <= have.stop):
+                raise VerificationError(f"shard %{op.result}: device {device} lacks its part")
+            part = part.narrow(at, max(0, want.start - have.start) if len(want) else 0, len(want))
+        result[device] = part
+    return result
+
+
+def _local(op: Op, mapped: MappedGraph, devices: Devices, operands: list[Shards]) -> Shards:
+    """An operator without communication, on every device's own blocks."""
+    types, shardings = mapped.graph.types, mapped.shardings
+    result: Shards = {}
+    for device in devices:
+        mine = [shards[device] for shards in operands]
+        match op.kind:
+            case "mask":
+                result[device] = _mask(op, mapped, devices, device, mine[0])
+            case "embedding":
+                block = devices.block(device, types[op.operands[1]], shardings[op.operands[1]])
+                result[device] = _embedding(op, block, mine)
+            case "concat":
+                result[device] = _append(op, mapped, devices, device, mine)
+            case _:
+                block = devices.block(device, op.type, shardings[op.result])
+                local = TensorType(op.type.dtype, tuple(len(places) for places in block))
+                part = Op(op.kind, op.operands, op.results, (local,), op.attributes, op.path)
+                result[device] = kind_of(op).reference(part, mine)
+    return result
+
+
+def _mask(
+    op: Op, mapped: MappedGraph, devices: Devices, device: Device, mine: "Tensor"
+) -> "Tensor":
+    name, (letters,) = op.operands[0], indices_of(op).operands
+    type_ = mapped.graph.types[name]
+    block = devices.block(device, type_, mapped.shardings[name])
+    query, key = letters.index(op.text("query")), letters.index(op.text("key"))
+    lag = size(type_.shape[key]) - size(type_.shape[query])
+    return mask(op, [mine], (block[query].start, block[key].start), lag)
+
+
+def _embedding(op: Op, block: Block, mine: list["Tensor"]) -> "Tensor":
+    """Rows that this device holds; zero for the others."""
+    ids, table = mine
+    letters = indices_of(op).operands
+    at = letters[1].index(op.text("rows"))
+    held = block[at]
+    here = (ids >= held.start) & (ids < held.stop)
+    if not len(held):
+        table = table.new_zeros([1 if i == at else n for i, n in enumerate(table.shape)])
+    found = kind_of(op).reference(op, [(ids - held.start).clamp(0, max(0, len(held) - 1)), table])
+    result = indices_of(op).result
+    mask_shape = [
+        ids.shape[letters[0].index(letter)] if letter in letters[0] else 1 for letter in result
+    ]
+    order = sorted(range(len(letters[0])), key=lambda i: result.index(letters[0][i]))
+    return found * here.permute(order).reshape(mask_shape)
+
+
+def _append(
+    op: Op, mapped: MappedGraph, devices: Devices, device: Device, mine: list["Tensor"]
+) -> "Tensor":
+    """A cache grows by what comes last: only the device that has room for it takes it."""
+    import torch
+
+    indices, along = indices_of(op), op.text("along")
+    at = indices.result.index(along)
+    target = devices.block(device, op.type, mapped.shardings[op.result])[at]
+    pieces: list[Tensor] = []
+    start = 0
+    rows = zip(op.operands, indices.operands, mine, strict=True)
+    for name, letters, part in rows:
+        type_, sharding = mapped.graph.types[name], mapped.shardings[name]
+        if along in letters:
+            place = letters.index(along)
+            held = devices.block(device, type_, sharding)[place]
+            held = range(held.start + start, held.stop + start)
+            start += size(type_.shape[place])
+            part = part.permute([letters.index(letter) for letter in indices.result])
+        else:
+            held = range(start, start + 1)
+            start += 1
+            rest = [letter for letter in indices.result if letter != along]
+            part = part.permute([letters.index(letter) for letter in rest]).unsqueeze(at)
+        first, last = max(held.start, target.start), min(held.stop, target.stop)
+        if first < last:
+            pieces.append(part.narrow(at, first - held.start, last - first))
+    if sum(piece.shape[at] for piece in pieces) != len(target):
+        raise VerificationError(f"concat %{op.result}: device {device} lacks part of its block")
+    block = devices.block(device, op.type, mapped.shardings[op.result])
+    nothing = mine[0].new_empty([0 if i == at else len(places) for i, places in enumerate(block)])
+    return torch.cat([nothing, *pieces], dim=at)
+
+
+def _grid_matmul(op: Op, mapped: MappedGraph, devices: Devices, operands: list[Shards]) -> Shards:
+    """The product of tiles that travel. A device multiplies only tiles that reach it.
+
+    `rotate`: left tiles of its own row and right tiles of its own column. `reduce`: every column
+    of a row multiplies its left tile with the right tiles of its own column, and the device keeps
+    the sum over those columns of the part that is its own.
+    """
+    import torch
+
+    types, shardings = mapped.graph.types, mapped.shardings
+    indices = indices_of(op)
+    left, right = op.operands
+    blocks = [
+        {device: devices.block(device, types[name], shardings[name]) for device in devices}
+        for name in (left, right)
+    ]
+    along_left = _axes_of(indices.operands[0], shardings[left], set(indices.reduced))
+    travels = set(indices.reduced) if op.text("form") == "rotate" else set(indices.operands[1])
+    along_right = _axes_of(indices.operands[1], shardings[right], travels)
+    if op.text("form") == "reduce":
+        along_right = tuple(axis for axis in along_right if axis not in along_left)
+    rows = _neighbours(devices, along_left)
+    columns = _neighbours(devices, along_right)
+    result: Shards = {}
+    for device in devices:
+        mine = devices.block(device, op.type, shardings[op.result])
+        total = torch.zeros([len(places) for places in mine], dtype=getattr(torch, op.type.dtype))
+        for a in rows[device]:
+            for b in columns[device if op.text("form") == "rotate" else a]:
+                tiles = (operands[0][a], operands[1][b])
+                _add_product(total, mine, indices, tiles, (blocks[0][a], blocks[1][b]))
+        result[device] = total
+    return result
+
+
+def _axes_of(letters: str, sharding: Sharding, wanted: set[str]) -> tuple[str, ...]:
+    pairs = zip(letters, sharding.axes, strict=True)
+    return tuple(axis for letter, axes in pairs if letter in wanted for axis in axes)
+
+
+def _neighbours(devices: Devices, axes: tuple[str, ...]) -> dict[Device, list[Device]]:
+    """For every device those that differ from it only along `axes`."""
+    return {device: group for group in devices.groups(axes) for device in group}
+
+
+def _add_product(
+    total: "Tensor",
+    mine: Block,
+    indices: Indices,
+    tiles: tuple["Tensor", "Tensor"],
+    blocks: tuple[Block, Block],
+) -> None:
+    """Add to `total` what two tiles have in common with each other and with the block `mine`."""
+    import torch
+
+    common: dict[str, range] = dict(zip(indices.result, mine, strict=True))
+    for letters, block in zip(indices.operands, blocks, strict=True):
+        for letter, places in zip(letters, block, strict=True):
+            other = common.get(letter, places)
+            start, stop = max(places.start, other.start), min(places.stop, other.stop)
+            common[letter] = range(start, max(start, stop))
+    if not all(len(places) for places in common.values()):
+        return
+    parts = [
+        _part(tile, letters, block, common)
+        for tile, letters, block in zip(tiles, indices.operands, blocks, strict=True)
+    ]
+    _part(total, indices.result, mine, common).add_(torch.einsum(indices.equation, *parts))
+
+
+def _part(tile: "Tensor", letters: str, block: Block, common: Mapping[str, range]) -> "Tensor":
+    for at, (letter, held) in enumerate(zip(letters, block, strict=True)):
+        want = common[letter]
+        tile = tile.narrow(at, want.start - held.start, len(want))
+    return tile

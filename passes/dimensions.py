@@ -1,0 +1,79 @@
+"""Which dimensions of a graph are the same, and what part they play in attention.
+
+Letters tie the dimensions of an operator together; over a graph they form classes. A product of
+two activations is attention: what both sides share are heads, what is summed or comes from the
+values is a head's width.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..ir.dims import Polynomial
+from ..ir.graph import Graph, Op
+from ..ir.kinds import indices_of
+
+Part = Literal["head", "width", "whole", "other"]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The class of every dimension of every value, and the part that each class plays."""
+
+    classes: dict[tuple[str, int], int]
+    parts: dict[int, Part]
+
+    def of(self, name: str, at: int) -> int:
+        return self.classes[name, at]
+
+    def part(self, name: str, at: int) -> Part:
+        return self.parts.get(self.classes[name, at], "other")
+
+
+def roles_of(graph: Graph) -> Roles:
+    """Classes and parts of a graph without views, its sizes still symbolic."""
+    classes = _classes(graph)
+    weights = {value.name for value in graph.inputs if value.role == "weight"}
+    parts: dict[int, Part] = {}
+    for op in graph.ops:
+        if op.kind == "matmul" and not weights & set(op.operands):
+            parts |= _attention_parts(graph, op, classes)
+    for op in graph.ops:
+        if op.kind != "concat":
+            whole = indices_of(op).whole
+            parts |= {classes[key]: "whole" for letter, key in _letters(op) if letter in whole}
+    return Roles(classes, parts)
+
+
+def _attention_parts(graph: Graph, op: Op, classes: dict[tuple[str, int], int]) -> dict[int, Part]:
+    indices = indices_of(op)
+    parts: dict[int, Part] = {}
+    for at, letter in enumerate(indices.operands[1]):
+        if isinstance(graph.types[op.operands[1]].shape[at], Polynomial):
+            continue
+        shared = letter in indices.operands[0] and letter in indices.result
+        parts[classes[op.operands[1], at]] = "head" if shared else "width"
+    return parts
+
+
+def _letters(op: Op) -> list[tuple[str, tuple[str, int]]]:
+    indices = indices_of(op)
+    rows = zip((*indices.operands, indices.result), (*op.operands, op.result), strict=True)
+    return [(letter, (name, at)) for own, name in rows for at, letter in enumerate(own)]
+
+
+def _classes(graph: Graph) -> dict[tuple[str, int], int]:
+    keys = [(name, at) for name, type_ in graph.types.items() for at in range(len(type_.shape))]
+    parents = {key: key for key in keys}
+
+    def root(key: tuple[str, int]) -> tuple[str, int]:
+        while parents[key] != key:
+            key = parents[key]
+        return key
+
+    for op in graph.ops:
+        first: dict[str, tuple[str, int]] = {}
+        for letter, key in _letters(op):
+            if op.kind != "concat" or letter != op.text("along"):
+                parents[root(key)] = root(first.setdefault(letter, key))
+    numbers = {key: at for at, key in enumerate(dict.fromkeys(root(key) for key in keys))}
+    return {key: numbers[root(key)] for key in keys}

@@ -1,0 +1,123 @@
+"""The main graph becomes a chain of calls: what comes before, between and after the layers.
+
+Values that every layer shares and that follow from the model's inputs alone (the rotary tables)
+become a piece of their own, `shared`, so that each stage makes them where it needs them instead of
+receiving them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..ir.graph import Graph, Input, Model, Op, Output
+
+SHARED = "shared"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Graphs by name and the calls (`repeat` operators) that run them in order.
+
+    `shared` is the call that makes the shared values, or None; `calls` are all the others.
+    """
+
+    graphs: Mapping[str, Graph]
+    calls: tuple[Op, ...]
+    shared: Op | None
+
+
+def chain_of(model: Model, with_head: bool = True) -> Chain:
+    """Cut a model's main graph at its layers.
+
+    Without the head only the layers (and what they share) are kept: the hidden states come from
+    outside, as in measurements of single layers.
+    """
+    main = model.main
+    segments = _segments(main)
+    shared_values = _shared_values(model)
+    shared_ops = _slice(main, shared_values)
+    graphs = {name: graph for name, graph in model.graphs.items() if name != "main"}
+    shared = None
+    if shared_values:
+        piece = _piece(main, SHARED, shared_ops, shared_values, shared_values)
+        graphs[SHARED] = piece
+        shared = _call(piece)
+    calls: list[Op] = []
+    for at, ops in enumerate(segments):
+        if ops and ops[0].kind == "repeat":
+            calls.append(ops[0])
+        elif with_head:
+            own = [op for op in ops if op.result not in {done.result for done in shared_ops}]
+            piece = _piece(main, f"main.{at}", own, _needed(main, own), shared_values)
+            graphs[piece.name] = piece
+            calls.append(_call(piece))
+    return Chain(graphs, tuple(calls), shared)
+
+
+def _segments(main: Graph) -> list[list[Op]]:
+    """Runs of ordinary operators, and the repeats one by one."""
+    segments: list[list[Op]] = []
+    for op in main.ops:
+        alone = op.kind == "repeat" or not segments or segments[-1][-1].kind == "repeat"
+        if alone:
+            segments.append([op])
+        else:
+            segments[-1].append(op)
+    return segments
+
+
+def _shared_values(model: Model) -> tuple[str, ...]:
+    """Operands of the layers that are not carried."""
+    found: dict[str, None] = {}
+    for op in model.main.ops:
+        if op.kind == "repeat":
+            body = model.graphs[op.text("body")]
+            roles = [i.role for i in body.inputs if i.role in ("carried", "shared")]
+            pairs = zip(op.operands, roles, strict=True)
+            found |= dict.fromkeys(name for name, role in pairs if role == "shared")
+    return tuple(found)
+
+
+def _slice(graph: Graph, values: Sequence[str]) -> list[Op]:
+    """The operators that some values follow from, in order."""
+    wanted = set(values)
+    ops: list[Op] = []
+    for op in reversed(graph.ops):
+        if wanted & set(op.results):
+            ops.append(op)
+            wanted |= set(op.operands)
+    return ops[::-1]
+
+
+def _needed(main: Graph, ops: Sequence[Op]) -> tuple[str, ...]:
+    """Values of a segment that something outside it reads."""
+    inside = {op.result for op in ops}
+    made = [name for op in ops for name in op.results]
+    outside = {name for op in main.ops if op.result not in inside for name in op.operands}
+    outside |= set(main.output_names)
+    return tuple(name for name in made if name in outside)
+
+
+def _piece(
+    main: Graph, name: str, ops: Sequence[Op], outputs: Sequence[str], shared: Sequence[str]
+) -> Graph:
+    made = {result for op in ops for result in op.results}
+    read = dict.fromkeys(n for op in ops for n in op.operands if n not in made)
+    known = {value.name: value for value in main.inputs}
+    inputs = tuple(
+        known.get(n) or Input(n, main.types[n], "shared" if n in shared else "carried", n)
+        for n in read
+    )
+    final = {output.name: output for output in main.outputs}
+    results = tuple(
+        final.get(n) or Output(n, "shared" if n in shared else "carried", n) for n in outputs
+    )
+    return Graph(name, inputs, tuple(ops), results)
+
+
+def _call(piece: Graph) -> Op:
+    """The call that runs a piece once."""
+    operands = tuple(i.name for i in piece.inputs if i.role in ("carried", "shared"))
+    results = tuple(o.name for o in piece.outputs if o.role in ("carried", "shared"))
+    types = tuple(piece.types[name] for name in results)
+    attributes = {"body": piece.name, "first": 0, "count": 1}
+    return Op("repeat", operands, results, types, attributes)

@@ -163,13 +163,6 @@ KINDS: dict[str, OpKind] = {
             reference=run.reduce,
         ),
         OpKind(
-            name="softmax",
-            doc="Exponentials over their sum, along the letters of `over`.",
-            operands=1,
-            indices=_stated(whole="over"),
-            reference=run.softmax,
-        ),
-        OpKind(
             name="norm",
             doc="""`rms` or `layer` normalization along the letter `over`, times a weight, plus a
             bias, where given. Zhang and Sennrich, NeurIPS 2019; Ba et al., arXiv 1607.06450.""",

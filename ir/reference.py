@@ -74,14 +74,6 @@ def reduce(op: Op, operands: Sequence["Tensor"]) -> "Tensor":
     return value.amax(over).to(_dtype(op))
 
 
-def softmax(op: Op, operands: Sequence["Tensor"]) -> "Tensor":
-    (letters,), result = _indices(op)
-    value = aligned(operands[0], letters, result)
-    over = tuple(result.index(letter) for letter in op.text("over"))
-    value = (value - value.amax(over, keepdim=True)).exp()
-    return value / value.sum(over, keepdim=True)
-
-
 def norm(op: Op, operands: Sequence["Tensor"]) -> "Tensor":
     letters, result = _indices(op)
     values = [aligned(v, own, result) for v, own in zip(operands, letters, strict=True)]

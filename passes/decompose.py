@@ -12,7 +12,7 @@ from ..ir.kinds import indices_of
 
 @dataclass(frozen=True)
 class Decompose:
-    """Split norms, softmax and attention into reductions and elementwise maps.
+    """Split norms and attention into products, reductions and elementwise maps.
 
     A valid graph in, a valid graph with the same values out. Decides nothing: it exposes the
     reductions, which are what splitting over devices turns into collectives.
@@ -24,140 +24,65 @@ class Decompose:
         """The graph with every composite operator replaced."""
         ops: list[Op] = []
         for op in graph.ops:
-            rewrite = _REWRITES.get(op.kind)
-            ops.extend(rewrite(op, graph.operand_types(op)) if rewrite else [op])
+            parts = _REWRITES.get(op.kind)
+            ops.extend(parts(op, graph.operand_types(op)) if parts else [op])
         return graph.with_ops(ops)
 
 
-def _op(
-    origin: Op,
-    kind: str,
-    part: str,
-    operands: tuple[str, ...],
-    type_: TensorType,
-    **attributes: Attribute,
-) -> Op:
-    """An operator that is one part of `origin` and keeps its module path."""
-    return Op(kind, operands, (f"{origin.result}.{part}",), (type_,), attributes, origin.path)
+@dataclass(frozen=True)
+class _Parts:
+    """Makes the operators that one composite operator becomes; they keep its module path."""
 
+    whole: Op
 
-def _renamed(op: Op, result: str) -> Op:
-    return Op(op.kind, op.operands, (result,), op.types, op.attributes, op.path)
+    def op(
+        self, kind: str, part: str, operands: tuple[str, ...], type_: TensorType, **more: Attribute
+    ) -> Op:
+        name = f"{self.whole.result}.{part}"
+        return Op(kind, operands, (name,), (type_,), more, self.whole.path)
+
+    def map(
+        self, part: str, operands: tuple[str, ...], type_: TensorType, indices: str, expr: str
+    ) -> Op:
+        return self.op("elementwise", part, operands, type_, indices=indices, expr=expr)
+
+    def reduce(
+        self, part: str, operand: str, type_: TensorType, indices: str, function: str, expr: str
+    ) -> Op:
+        more: dict[str, Attribute] = {"indices": indices, "function": function, "expr": expr}
+        return self.op("reduce", part, (operand,), type_, **more)
+
+    def last(self, op: Op) -> Op:
+        """`op` under the name of the composite operator's result."""
+        return Op(op.kind, op.operands, self.whole.results, op.types, op.attributes, op.path)
 
 
 def _norm(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
     """x rsqrt(mean(x^2) + epsilon) w, after taking off the mean for a layer norm."""
-    indices = indices_of(op)
+    indices, parts = indices_of(op), _Parts(op)
     letters, over = indices.result, op.text("over")
     if indices.operands[0] != letters:
         raise VerificationError(f"norm %{op.result}: the operand's indices are not the result's")
     rest = letters.replace(over, "")
     count = dims.size(types[0].shape[letters.index(over)])
-    reduced = TensorType(
-        "float32", tuple(d for d, a in zip(op.type.shape, letters, strict=True) if a != over)
-    )
+    shape = tuple(d for d, a in zip(op.type.shape, letters, strict=True) if a != over)
+    narrow = TensorType("float32", shape)
+    inward, outward = f"{letters}->{rest}", f"{letters},{rest}->{letters}"
     centred: list[Op] = []
     x = op.operands[0]
     if op.text("function") == "layer":
-        total = _op(
-            op,
-            "reduce",
-            "total",
-            (x,),
-            reduced,
-            indices=f"{letters}->{rest}",
-            function="sum",
-            expr="a",
-        )
-        centre = _op(
-            op,
-            "elementwise",
-            "centre",
-            (x, total.result),
-            op.type,
-            indices=f"{letters},{rest}->{letters}",
-            expr=f"a - b / {count}",
-        )
-        centred, x = [total, centre], centre.result
-    squares = _op(
-        op,
-        "reduce",
-        "squares",
-        (x,),
-        reduced,
-        indices=f"{letters}->{rest}",
-        function="sum",
-        expr="square(a)",
-    )
-    extra = op.operands[1:]
-    scaled = f"a * rsqrt(b * {1 / count!r} + {op.number('epsilon')!r})"
-    expr = scaled + (" * c" if extra else "") + (" + d" if len(extra) == 2 else "")
-    last = _op(
-        op,
-        "elementwise",
-        "scaled",
-        (x, squares.result, *extra),
-        op.type,
-        indices=f"{','.join((letters, rest, *indices.operands[1:]))}->{letters}",
-        expr=expr,
-    )
-    return [*centred, squares, _renamed(last, op.result)]
-
-
-def _softmax(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
-    letters, over = indices_of(op).result, op.text("over")
-    weights, total = _exponentials(op, op.operands[0], op.type, letters, over, 1.0)
-    rest = "".join(letter for letter in letters if letter not in over)
-    last = _op(
-        op,
-        "elementwise",
-        "share",
-        (weights[-1].result, total.result),
-        op.type,
-        indices=f"{letters},{rest}->{letters}",
-        expr="a / b",
-    )
-    return [*weights, total, _renamed(last, op.result)]
-
-
-def _exponentials(
-    op: Op, scores: str, type_: TensorType, letters: str, over: str, scale: float
-) -> tuple[list[Op], Op]:
-    """exp(scale (x - max x)) along `over`, and its sum: a softmax not yet divided."""
-    rest = "".join(letter for letter in letters if letter not in over)
-    shape = tuple(d for d, a in zip(type_.shape, letters, strict=True) if a not in over)
-    reduced = TensorType(type_.dtype, shape)
-    highest = _op(
-        op,
-        "reduce",
-        "highest",
-        (scores,),
-        reduced,
-        indices=f"{letters}->{rest}",
-        function="max",
-        expr="a",
-    )
-    expr = "exp(a - b)" if scale == 1 else f"exp((a - b) * {scale!r})"
-    weights = _op(
-        op,
-        "elementwise",
-        "weights",
-        (scores, highest.result),
-        type_,
-        indices=f"{letters},{rest}->{letters}",
-        expr=expr,
-    )
-    total = _op(
-        op,
-        "reduce",
-        "total",
-        (weights.result,),
-        reduced,
-        indices=f"{letters}->{rest}",
-        function="sum",
-        expr="a",
-    )
-    return [highest, weights], total
+        total = parts.reduce("total", x, narrow, inward, "sum", "a")
+        mean = parts.map("mean", (total.result,), narrow, f"{rest}->{rest}", f"a * {1 / count!r}")
+        centre = parts.map("centre", (x, mean.result), op.type, outward, "a - b")
+        centred, x = [total, mean, centre], centre.result
+    squares = parts.reduce("squares", x, narrow, inward, "sum", "square(a)")
+    root = f"rsqrt(a * {1 / count!r} + {op.number('epsilon')!r})"
+    scale = parts.map("scale", (squares.result,), narrow, f"{rest}->{rest}", root)
+    affine = op.operands[1:]
+    spelt = ",".join((letters, rest, *indices.operands[1:]))
+    expr = ("a * b", "a * b * c", "a * b * c + d")[len(affine)]
+    scaled = parts.map("scaled", (x, scale.result, *affine), op.type, f"{spelt}->{letters}", expr)
+    return [*centred, squares, scale, parts.last(scaled)]
 
 
 def _attention(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
@@ -166,67 +91,47 @@ def _attention(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
     query, key, value = types
     batch, heads, queries, width = query.shape
     groups, keys, out = key.shape[1], key.shape[2], value.shape[3]
-    group_size = dims.size(heads) // dims.size(groups)
+    members = dims.size(heads) // dims.size(groups)
+    parts = _Parts(op)
 
     def typed(*shape: Dim) -> TensorType:
         return TensorType(op.type.dtype, shape)
 
-    grouped = _op(
-        op,
-        "reshape",
-        "grouped",
-        (op.operands[0],),
-        typed(batch, groups, group_size, queries, width),
+    square = typed(batch, groups, members, queries, keys)
+    narrow = typed(batch, groups, members, queries)
+    wide = typed(batch, queries, groups, members, out)
+    split = typed(batch, groups, members, queries, width)
+    grouped = parts.op("reshape", "grouped", op.operands[:1], split)
+    scores = parts.op(
+        "matmul", "scores", (grouped.result, op.operands[1]), square, indices="bgrsd,bgtd->bgrst"
     )
-    scores = _op(
-        op,
-        "matmul",
-        "scores",
-        (grouped.result, op.operands[1]),
-        typed(batch, groups, group_size, queries, keys),
-        indices="bgrsd,bgtd->bgrst",
+    masked = _masked(op, parts, scores) if op.attributes.get("causal") else []
+    seen = (*masked, scores)[0].result
+    highest = parts.reduce("highest", seen, narrow, "bgrst->bgrs", "max", "a")
+    raised = f"exp((a - b) * {op.number('scale')!r})"
+    weights = parts.map("weights", (seen, highest.result), square, "bgrst,bgrs->bgrst", raised)
+    total = parts.reduce("total", weights.result, narrow, "bgrst->bgrs", "sum", "a")
+    inverse = parts.map("inverse", (total.result,), narrow, "bgrs->bgrs", "reciprocal(a)")
+    mixed = parts.op(
+        "matmul", "mixed", (weights.result, op.operands[2]), wide, indices="bgrst,bgte->bsgre"
     )
-    ops = [grouped, scores]
-    if op.attributes.get("causal") and (queries != 1 or op.attributes.get("window") is not None):
-        ops.append(
-            _op(
-                op,
-                "mask",
-                "masked",
-                (scores.result,),
-                scores.type,
-                indices="bgrst->bgrst",
-                query="s",
-                key="t",
-                window=op.attributes.get("window"),
-            )
-        )
-    weights, total = _exponentials(
-        op, ops[-1].result, scores.type, "bgrst", "t", op.number("scale")
-    )
-    mixed = _op(
-        op,
-        "matmul",
-        "mixed",
-        (weights[-1].result, op.operands[2]),
-        typed(batch, queries, groups, group_size, out),
-        indices="bgrst,bgte->bsgre",
-    )
-    share = _op(
-        op,
-        "elementwise",
-        "share",
-        (mixed.result, total.result),
-        mixed.type,
-        indices="bsgre,bgrs->bsgre",
-        expr="a / b",
-    )
-    joined = _op(op, "reshape", "joined", (share.result,), op.type)
-    return [*ops, *weights, total, mixed, share, _renamed(joined, op.result)]
+    share = parts.map("share", (mixed.result, inverse.result), wide, "bsgre,bgrs->bsgre", "a * b")
+    joined = parts.op("reshape", "joined", (share.result,), op.type)
+    pieces = [grouped, scores, *masked, highest, weights, total, mixed, inverse, share]
+    return [*pieces, parts.last(joined)]
+
+
+def _masked(op: Op, parts: _Parts, scores: Op) -> list[Op]:
+    """The mask, which a single query at the end of its keys needs only for a window."""
+    window = op.attributes.get("window")
+    if scores.type.shape[3] == 1 and window is None:
+        return []
+    more: dict[str, Attribute] = {"query": "s", "key": "t", "window": window}
+    indices = "bgrst->bgrst"
+    return [parts.op("mask", "masked", (scores.result,), scores.type, indices=indices, **more)]
 
 
 _REWRITES: dict[str, Callable[[Op, tuple[TensorType, ...]], list[Op]]] = {
     "norm": _norm,
-    "softmax": _softmax,
     "attention": _attention,
 }

@@ -1,1 +1,42 @@
-"""A Hugging Face config becomes the model graph: checked, built without weights, traced, lowered."""
+"""A Hugging Face config in, a model graph out.
+
+config.py reads and checks the file with nothing but json; trace.py and lower.py need torch and
+transformers and are imported only when a graph is really made.
+"""
+
+import os
+
+from ...ir.errors import UserError
+from ...ir.graph import Model, Phase
+from .config import DTYPES, ModelConfig, read_config, trace_key
+
+__all__ = ["ModelConfig", "load_model", "lower_config", "read_config", "trace_key"]
+
+PHASES: tuple[Phase, ...] = ("prefill", "decode")
+"""The phases that are built."""
+
+
+def lower_config(config: ModelConfig, phase: Phase) -> Model:
+    """The graph of a checked config, symbolic in batch, sequence and context.
+
+    Raises UserError for a phase, a dtype or an operator that is not built yet.
+    """
+    if phase not in PHASES:
+        raise UserError(f"phase {phase} is not built yet; built are {', '.join(PHASES)}")
+    if config.dtype not in DTYPES:
+        raise UserError(f"dtype {config.dtype} is not built yet; built are {', '.join(DTYPES)}")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from .lower import lower
+    from .trace import trace
+
+    return lower(trace(config, phase), config, phase)
+
+
+def load_model(path: str, phase: Phase) -> tuple[ModelConfig, Model]:
+    """The config at `path` (a config.json or a folder that holds one) and its graph for a phase.
+
+    Raises UserError for whatever is wrong with the file.
+    """
+    config = read_config(path)
+    return config, lower_config(config, phase)

@@ -1,0 +1,334 @@
+"""The command line: which flags there are, read into plain frozen values.
+
+argparse splits and documents; every check and every message is ours. What a command then does is
+in commands.py and run.py.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from ..ir.errors import UserError, nearest
+from ..ir.graph import DTYPE_BYTES, Phase
+from ..ir.result import FIDELITIES, Fidelity
+from .pins import Pins, check_batch, one_of, read_pins, whole
+
+MAX_BATCH = 1 << 20
+MAX_TOKENS = 1 << 24
+MAX_LAYERS = 1 << 16
+MAX_SEED = (1 << 31) - 1
+
+PHASES: tuple[Phase, ...] = ("prefill", "decode")
+PHASES_LATER = ("train",)
+FIDELITIES_LATER = ("flit",)
+VERBS = {
+    "check": "validate and summarize a spec",
+    "show": "print the model graph",
+    "cache": "what is cached; clear it",
+}
+VERBS_LATER = ("fmt", "noc", "verify", "validate", "diff")
+DTYPES = ("bfloat16", "float16", "float32")
+DTYPES_LATER = tuple(name for name in DTYPE_BYTES if name not in DTYPES)
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How much is said, and in which form."""
+
+    json: bool = False
+    verbosity: int = 0
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides what a run computes."""
+
+    hardware: str
+    model: str
+    phase: Phase = "prefill"
+    batch: int = 1
+    sequence: int = 2048
+    context: int = 2048
+    dtype: str | None = None
+    fidelity: Fidelity = "fluid"
+    pins: Pins = field(default_factory=Pins)
+    layers: int | None = None
+    overrides: tuple[tuple[str, str], ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """`wscc --hw FILE --model CONFIG`."""
+
+    job: Job
+    talk: Talk
+    directory: str | None = None
+    cache: bool = True
+    print_after: str | None = None
+    dump_ir: str | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """`wscc check FILE`."""
+
+    hardware: str
+    overrides: tuple[tuple[str, str], ...]
+    talk: Talk
+
+
+@dataclass(frozen=True)
+class Show:
+    """`wscc show --model CONFIG`."""
+
+    model: str
+    phase: Phase
+    dtype: str | None
+    cache: bool
+    talk: Talk
+
+
+@dataclass(frozen=True)
+class Cache:
+    """`wscc cache [clear]`."""
+
+    clear: bool
+    talk: Talk
+
+
+@dataclass(frozen=True)
+class Help:
+    """What `--help`, `--version` or no arguments at all ask for: a text and an exit code."""
+
+    text: str
+    code: int
+
+
+Command = Run | Check | Show | Cache | Help
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose mistakes are UserErrors; help and version are commands of ours."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, add_help=False, **settings)
+        self.add_argument("-h", "--help", action="store_true", help="this text")
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message.removeprefix("argument "))
+
+    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """The values, with unknown flags refused by the nearest name."""
+        found, unknown = self.parse_known_args(arguments)
+        for argument in unknown:
+            name = argument.partition("=")[0]
+            if name.startswith("-"):
+                raise UserError(f"unknown flag '{name}'{self._nearest_flag(name)}")
+            raise UserError(f"unexpected argument '{argument}'")
+        return found
+
+    def _nearest_flag(self, name: str) -> str:
+        """A hint: what the flag abbreviates, else what it looks like."""
+        flags = list(self._option_string_actions)
+        longer = [flag for flag in flags if len(name) > 3 and flag.startswith(name)]
+        return f", did you mean '{longer[0]}'?" if longer else nearest(name, flags)
+
+
+def read_arguments(arguments: Sequence[str]) -> Command:
+    """The command that the arguments spell; raises UserError for a mistake."""
+    if not arguments:
+        return Help(_run_parser().format_help(), 2)
+    verb = "" if arguments[0].startswith("-") else arguments[0]
+    if verb in VERBS_LATER:
+        raise UserError(f"'wscc {verb}' is not built yet")
+    if verb not in _READERS:
+        raise UserError(f"unknown command '{verb}'{nearest(verb, [*VERBS, *VERBS_LATER])}")
+    make_parser, read = _READERS[verb]
+    parser, rest = make_parser(), arguments[1:] if verb else arguments
+    if "-h" in rest or "--help" in rest:
+        return Help(parser.format_help(), 0)
+    return read(parser.read(rest))
+
+
+def _run_parser() -> _Parser:
+    verbs = "\n".join(f"  {verb:<8} {what}" for verb, what in VERBS.items())
+    parser = _Parser(
+        prog="wscc",
+        usage="wscc --hw FILE --model CONFIG [flags]\n       wscc COMMAND [flags]",
+        description="Compile a large language model onto a wafer-scale chip and say what happens.",
+        epilog=f"commands (each has its own --help):\n{verbs}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--version", action="store_true", help="the version of wscc")
+    add("--hw", metavar="FILE", help="a .wsc file, or a shipped spec by name (wse2)")
+    add("--model", metavar="CONFIG", help="a Hugging Face config.json, or the folder that holds it")
+    add("--phase", default="prefill", metavar="PHASE", help="prefill (default) or decode")
+    add("--batch", default="1", metavar="N", help="sequences in a step (1)")
+    add("--sequence", default="2048", metavar="N", help="tokens of a prompt (2048)")
+    add("--context", default="2048", metavar="N", help="tokens in the cache (2048)")
+    add("--dtype", metavar="NAME", help="of weights and activations (the config's)")
+    add("--fidelity", default="fluid", metavar="LEVEL", help="bound or fluid (default)")
+    add("--region", metavar="RxC", help="rows x columns of cores of one stage of one replica")
+    add("--mapping", metavar="PINS", help="pins, for instance dp=2,tp=420x420,pp=4,microbatch=1")
+    add("--layers", metavar="N", help="only N repeated layers, no embedding or head")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the spec")
+    add("--seed", default="0", metavar="N", help="of whatever draws at random (0)")
+    add("-o", dest="directory", metavar="DIR", help="write report.json and program.txt there")
+    add("--no-cache", action="store_true", help="neither read nor write the cache")
+    add("--print-after", metavar="PASS", help="print the program after a pass")
+    add("--dump-ir", metavar="DIR", help="write the program after every pass there")
+    _add_talk(parser)
+    return parser
+
+
+def _add_talk(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument(
+        "-v", dest="verbosity", action="count", default=0, help="say more (-vv: all)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress and no warnings")
+
+
+def _read_run(values: argparse.Namespace) -> Run | Help:
+    if values.version:
+        from .. import __version__
+
+        return Help(f"wscc {__version__}\n", 0)
+    for name, what in (("hw", "FILE"), ("model", "CONFIG")):
+        if getattr(values, name) is None:
+            raise UserError(f"--{name} {what} is missing")
+    phase = _phase(values.phase)
+    batch = whole("--batch", values.batch, MAX_BATCH)
+    pins = read_pins(values.mapping, values.region, phase)
+    check_batch(pins, batch)
+    job = Job(
+        hardware=values.hw,
+        model=values.model,
+        phase=phase,
+        batch=batch,
+        sequence=whole("--sequence", values.sequence, MAX_TOKENS),
+        context=whole("--context", values.context, MAX_TOKENS),
+        dtype=_dtype(values.dtype),
+        fidelity=_fidelity(values.fidelity),
+        pins=pins,
+        layers=_layers(values.layers),
+        overrides=_overrides(values.set),
+        seed=_seed(values.seed),
+    )
+    return Run(
+        job,
+        _talk(values),
+        directory=values.directory,
+        cache=not values.no_cache,
+        print_after=values.print_after,
+        dump_ir=values.dump_ir,
+    )
+
+
+def _check_parser() -> _Parser:
+    parser = _Parser(prog="wscc check", description="Validate a spec and summarize it.")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="a .wsc file or a shipped spec")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    _add_talk(parser)
+    return parser
+
+
+def _read_check(values: argparse.Namespace) -> Check:
+    if values.file is None:
+        raise UserError("wscc check: FILE is missing")
+    return Check(values.file, _overrides(values.set), _talk(values))
+
+
+def _show_parser() -> _Parser:
+    parser = _Parser(prog="wscc show", description="Print the model graph of a config.")
+    parser.add_argument("--model", metavar="CONFIG", help="a config.json or its folder")
+    parser.add_argument("--phase", default="prefill", metavar="PHASE", help="prefill or decode")
+    parser.add_argument("--dtype", metavar="NAME", help="the config's by default")
+    parser.add_argument("--no-cache", action="store_true", help="do not use the cache")
+    _add_talk(parser)
+    return parser
+
+
+def _read_show(values: argparse.Namespace) -> Show:
+    if values.model is None:
+        raise UserError("wscc show: --model CONFIG is missing")
+    return Show(
+        values.model,
+        _phase(values.phase),
+        _dtype(values.dtype),
+        not values.no_cache,
+        _talk(values),
+    )
+
+
+def _cache_parser() -> _Parser:
+    parser = _Parser(prog="wscc cache", description="List what is cached, or clear it.")
+    parser.add_argument("action", nargs="?", metavar="clear", help="remove every entry")
+    _add_talk(parser)
+    return parser
+
+
+def _read_cache(values: argparse.Namespace) -> Cache:
+    if values.action not in (None, "clear"):
+        raise UserError(
+            f"wscc cache: unknown action '{values.action}'{nearest(values.action, ['clear'])}"
+        )
+    return Cache(values.action == "clear", _talk(values))
+
+
+def _talk(values: argparse.Namespace) -> Talk:
+    if values.quiet and values.verbosity:
+        raise UserError("--quiet and -v contradict each other")
+    return Talk(values.json, values.verbosity, values.quiet)
+
+
+def _phase(text: str) -> Phase:
+    found = _built("--phase", text, PHASES, PHASES_LATER)
+    return "decode" if found == "decode" else "prefill"
+
+
+def _fidelity(text: str) -> Fidelity:
+    found = _built("--fidelity", text, FIDELITIES, FIDELITIES_LATER)
+    return "bound" if found == "bound" else "fluid"
+
+
+def _dtype(text: str | None) -> str | None:
+    return None if text is None else _built("--dtype", text, DTYPES, DTYPES_LATER)
+
+
+def _built(flag: str, text: str, known: tuple[str, ...], later: tuple[str, ...]) -> str:
+    if text in later:
+        raise UserError(f"{flag} {text} is not built yet, expected {' or '.join(known)}")
+    return one_of(flag, text, known)
+
+
+def _layers(text: str | None) -> int | None:
+    return None if text is None else whole("--layers", text, MAX_LAYERS)
+
+
+def _seed(text: str) -> int:
+    return whole("--seed", text, MAX_SEED, least=0)
+
+
+def _overrides(items: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for item in items:
+        name, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not name or not value:
+            raise UserError(f"--set: '{item}' is no parameter, expected name=value")
+        if name in found:
+            raise UserError(f"--set: the parameter '{name}' is repeated")
+        found[name] = value
+    return tuple(found.items())
+
+
+_READERS: dict[str, tuple[Callable[[], _Parser], Callable[[argparse.Namespace], Command]]] = {
+    "": (_run_parser, _read_run),
+    "check": (_check_parser, _read_check),
+    "show": (_show_parser, _read_show),
+    "cache": (_cache_parser, _read_cache),
+}

@@ -1,0 +1,105 @@
+"""The command `wscc`: from arguments to an exit code, and what is said when something goes wrong.
+
+0 done, 1 infeasible or a constraint broken, 2 the user's mistake, 3 an internal error,
+130 interrupted.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from ..ir.errors import UserError
+from .arguments import Cache, Check, Command, Help, Run, Show, Talk, read_arguments
+
+DONE, INFEASIBLE, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 130
+
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `wscc` with `argv` (the process's arguments by default); returns the exit code."""
+    verbosity = 0
+    try:
+        command = read_arguments(sys.argv[1:] if argv is None else argv)
+        if not isinstance(command, Help):
+            verbosity = command.talk.verbosity
+            _start_logging(command.talk)
+        code = _carry_out(command)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        return _fail(str(error), MISTAKE)
+    except KeyboardInterrupt:
+        return _fail("wscc: interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        _discard_output()
+        return DONE
+    except Exception as error:
+        if _comes_from_an_interrupt(error):
+            return _fail("wscc: interrupted", INTERRUPTED)
+        return _internal(error, verbosity)
+
+
+def _carry_out(command: Command) -> int:
+    match command:
+        case Help():
+            stream = sys.stderr if command.code else sys.stdout
+            stream.write(command.text)
+            return command.code
+        case Run():
+            from .run import run
+
+            return run(command)
+        case Check() | Show() | Cache():
+            from . import commands
+
+            return commands.carry_out(command)
+
+
+def _start_logging(talk: Talk) -> None:
+    """Log to standard error: warnings, with -v information, with -vv everything."""
+    logger = logging.getLogger("wscc")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.ERROR if talk.quiet else _LEVELS[min(talk.verbosity, 2)])
+    logger.propagate = False
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(message + "\n")
+    return code
+
+
+def _comes_from_an_interrupt(error: BaseException | None) -> bool:
+    """Whether an interrupt is behind an error: lazy imports of Transformers rename it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _internal(error: Exception, verbosity: int) -> int:
+    if verbosity >= len(_LEVELS) - 1:
+        traceback.print_exception(error)
+    return _fail(
+        f"wscc: internal error: {type(error).__name__}: {error}\n"
+        "This is a fault of wscc, not of its input. Please report it with the command, its input "
+        "files and what the same command prints with -vv.",
+        INTERNAL,
+    )
+
+
+def _discard_output() -> None:
+    """Whoever read our output has left: nothing more goes there, not even at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

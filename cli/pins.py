@@ -1,0 +1,136 @@
+"""What a user pins of the mapping: the text of `--mapping` and `--region`, read and checked.
+
+Whether a pin fits the model and the wafer is for the passes to say; here it is only well formed
+and means something in the phase.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..ir.errors import UserError, nearest
+from ..ir.graph import Phase
+
+MAX_COUNT = 1 << 20
+_SIZE = re.compile(r"(\d+)x(\d+)")
+RECOMPUTE = ("none", "selective", "full")
+ZERO_STAGES = 3
+
+
+@dataclass(frozen=True)
+class Pins:
+    """The parts of a mapping that the search may not choose; None where it may."""
+
+    dp: int | None = None
+    pp: int | None = None
+    region: tuple[int, int] | None = None
+    """Rows and columns of cores; `tp=RxC` is the same pin."""
+    microbatch: int | None = None
+    """Sequences."""
+
+
+def whole(what: str, text: str, most: int, least: int = 1) -> int:
+    """A whole number from `least` to `most`; `what` names it in the error."""
+    if re.fullmatch(r"[0-9]{1,18}", text) and least <= int(text) <= most:
+        return int(text)
+    raise UserError(f"{what}: '{text}' is no whole number from {least} to {most}")
+
+
+def one_of(what: str, text: str, known: tuple[str, ...]) -> str:
+    """`text`, one of the words in `known`; `what` names it in the error."""
+    if text in known:
+        return text
+    raise UserError(f"{what}: '{text}' is not one of {', '.join(known)}{nearest(text, known)}")
+
+
+def region(what: str, text: str) -> tuple[int, int]:
+    """`RxC`, rows and columns of cores."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise UserError(f"{what}: '{text}' is no rectangle of cores, expected ROWSxCOLUMNS")
+    return whole(what, match[1], MAX_COUNT), whole(what, match[2], MAX_COUNT)
+
+
+def _count(what: str, text: str) -> int:
+    return whole(what, text, MAX_COUNT)
+
+
+def _zero(what: str, text: str) -> int:
+    return int(one_of(what, text, tuple(str(stage) for stage in range(ZERO_STAGES + 1))))
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "dp": _count,
+    "tp": region,
+    "pp": _count,
+    "ep": _count,
+    "microbatch": _count,
+    "interleave": _count,
+    "recompute": lambda what, text: one_of(what, text, RECOMPUTE),
+    "zero": _zero,
+    "streaming": lambda what, text: one_of(what, text, ("yes", "no")) == "yes",
+}
+
+
+def read_pins(mapping: str | None, rectangle: str | None, phase: Phase) -> Pins:
+    """The pins of `--mapping` (None: not given) and `--region` in a phase.
+
+    Raises UserError for an unknown, repeated or malformed pin, for two different rectangles, and
+    for a pin that has no meaning in the phase or is not built yet.
+    """
+    found = _read_mapping(mapping) if mapping is not None else {}
+    _check_meaning(found, phase)
+    pinned = region("--region", rectangle) if rectangle is not None else None
+    tensor = found.get("tp")
+    if pinned and tensor and pinned != tensor:
+        raise UserError(
+            f"--region {rectangle} and --mapping tp={tensor[0]}x{tensor[1]} are the same pin "
+            "and differ, expected one of them"
+        )
+    return Pins(found.get("dp"), found.get("pp"), pinned or tensor, found.get("microbatch"))
+
+
+def _read_mapping(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in text.split(","):
+        name, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not name or not value:
+            raise UserError(f"--mapping: '{item}' is no pin, expected name=value")
+        if name not in _READERS:
+            raise UserError(
+                f"--mapping: unknown pin '{name}'{nearest(name, _READERS)}"
+                f" (known: {', '.join(_READERS)})"
+            )
+        if name in found:
+            raise UserError(f"--mapping: the pin '{name}' is repeated")
+        found[name] = _READERS[name](f"--mapping {name}", value)
+    return found
+
+
+def _check_meaning(found: Mapping[str, Any], phase: Phase) -> None:
+    """Refuse what only training gives a meaning to, and what is not built yet."""
+    if found.get("zero", 0) > 0:
+        raise UserError(f"--mapping zero={found['zero']} has no meaning in {phase}: no optimizer")
+    if found.get("recompute", "none") != "none":
+        raise UserError(
+            f"--mapping recompute={found['recompute']} has no meaning in {phase}: no backward pass"
+        )
+    if found.get("interleave", 1) > 1:
+        raise UserError(f"--mapping interleave={found['interleave']} is not built yet")
+    if found.get("ep", 1) > 1:
+        raise UserError(
+            f"--mapping ep={found['ep']} is not built yet: only dense models, without experts, are"
+        )
+    if found.get("streaming", False):
+        raise UserError("--mapping streaming=yes is not built yet: weights stay on the wafer")
+
+
+def check_batch(pins: Pins, batch: int) -> None:
+    """Raise UserError where the batch is too small for what is pinned."""
+    replicas, microbatch = pins.dp or 1, pins.microbatch or 1
+    if replicas * microbatch > batch:
+        raise UserError(
+            f"--mapping: dp={replicas} with microbatch={microbatch} needs a batch of "
+            f"{replicas * microbatch} at least, not {batch}"
+        )

@@ -1,0 +1,169 @@
+"""The stages one after the other: what `wscc.load_model` to `wscc.save` are, and what a run calls.
+
+Each stage is imported when it is first needed, so that reading arguments, printing help and a
+run whose program is cached import neither torch nor ortools.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..ir.errors import UserError, nearest
+from ..ir.graph import Model, Phase
+from ..ir.hardware import Hardware
+from ..ir.program import Program, Workload
+from ..ir.result import Fidelity, Infeasibility, Result
+from .pins import Pins, check_batch, read_pins
+
+if TYPE_CHECKING:
+    from ..frontend.hardware import HardwareSpace
+    from ..frontend.model import ModelConfig
+
+AfterPass = Callable[[str, str], None]
+"""Called with a pass's name and the text of what it made."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model graph, symbolic in its sizes, and the step of it that is to run."""
+
+    model: Model
+    workload: Workload
+    layers: int | None = None
+    """Only so many of the repeated layers, no embedding or head."""
+
+
+def load_model(
+    path: str | Path,
+    phase: Phase = "prefill",
+    batch: int = 1,
+    sequence: int = 2048,
+    context: int = 2048,
+    dtype: str | None = None,
+    layers: int | None = None,
+) -> LoadedModel:
+    """The model of a Hugging Face config.json (or a folder that holds one), and one step of it.
+
+    `sequence` is the prompt's tokens, `context` the tokens in the cache; `dtype` is the config's
+    unless given. Raises UserError for whatever is wrong with the file.
+    """
+    config = read_config(path, dtype)
+    workload = Workload(phase, batch, sequence, context, config.dtype)
+    return LoadedModel(trace(config, phase), workload, layers)
+
+
+def load_hardware(name: str | Path) -> "HardwareSpace":
+    """The hardware space of a `.wsc` file, or of the shipped spec of that name.
+
+    `space.bind(sram_size="64 KiB")` is one design of it. Raises UserError.
+    """
+    from ..frontend.hardware import load_hardware
+
+    return load_hardware(str(name))
+
+
+def compile(  # noqa: A001
+    model: LoadedModel,
+    hardware: Hardware,
+    mapping: str | None = None,
+    region: str | None = None,
+    seed: int = 0,
+) -> Program:
+    """The model mapped onto the hardware by the best strategy found.
+
+    `mapping` and `region` pin parts of the strategy, as on the command line ("dp=2,pp=4",
+    "420x420"). Raises UserError for a pin that is impossible.
+    """
+    pins = read_pins(mapping, region, model.workload.phase)
+    check_batch(pins, model.workload.batch)
+    return compile_pinned(model, hardware, pins, seed)
+
+
+def evaluate(program: Program, fidelity: Fidelity = "fluid") -> Result:
+    """Time, energy, power and memory of a program on its hardware at a fidelity."""
+    from ..backend.evaluate import evaluate
+
+    return _with_broken_constraints(evaluate(program, fidelity), program.hardware)
+
+
+def save(result: Result, directory: str | Path, program: Program | None = None) -> None:
+    """Write report.json, and program.txt where the program is given, into a folder.
+
+    Raises UserError where `directory` is a file or cannot be written.
+    """
+    from .. import __version__
+    from ..report import files
+    from ..report.json_report import Timings, to_json
+
+    text = None if program is None else print_program(program)
+    files.save(to_json(result, Timings(), __version__), text, directory)
+
+
+def read_config(path: str | Path, dtype: str | None) -> "ModelConfig":
+    """The checked config, in `dtype` where that is given."""
+    from ..frontend.model import read_config
+
+    config = read_config(str(path))
+    return config if dtype is None else replace(config, dtype=dtype)
+
+
+def trace(config: "ModelConfig", phase: Phase) -> Model:
+    """The model graph of a config."""
+    from ..frontend.model import lower_config
+
+    return lower_config(config, phase)
+
+
+def bind(space: "HardwareSpace", overrides: Mapping[str, Any]) -> Hardware:
+    """One design of a space, its constraints judged by the backend's physics.
+
+    Raises UserError for an override of a parameter that the spec does not have.
+    """
+    for name in overrides:
+        if name not in space.parameters:
+            raise UserError(f"--set: unknown parameter '{name}'{nearest(name, space.parameters)}")
+    return space.bind(None, **overrides)
+
+
+def compile_pinned(
+    model: LoadedModel, hardware: Hardware, pins: Pins, seed: int, after: AfterPass | None = None
+) -> Program:
+    """`compile` with the pins already read; `after` is called behind every pass."""
+    from ..passes.compile import compile_model
+
+    return compile_model(model.model, hardware, model.workload)
+
+
+def print_program(program: Program) -> str:
+    """The program as text that `parse_program` reads back."""
+    from ..ir.program_text import print_program
+
+    return print_program(program)
+
+
+def parse_program(text: str) -> Program:
+    """Read what `print_program` wrote; raises ValueError."""
+    from ..ir.program_text import parse_program
+
+    return parse_program(text)
+
+
+def _with_broken_constraints(result: Result, hardware: Hardware) -> Result:
+    """A design that breaks its own constraints is infeasible, whatever the model."""
+    broken = tuple(
+        Infeasibility(
+            resource="constraint",
+            where=line.text,
+            demand=line.left,
+            limit=line.right,
+            gap=abs(line.left - line.right),
+            unit="",
+            changes=(),
+        )
+        for line in hardware.constraints
+        if not line.holds
+    )
+    if not broken:
+        return result
+    return replace(result, feasible=False, infeasible=(*result.infeasible, *broken))

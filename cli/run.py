@@ -1,0 +1,163 @@
+"""A run: read, trace, compile, evaluate, report; what was done before comes from the cache.
+
+A mapped program is cached under the digest of everything it is made from, a trace under what it
+depends on, which leaves out the sizes of the step.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+from .. import __version__
+from ..ir.errors import VerificationError
+from ..ir.graph import Model, Phase
+from ..ir.program import Program, Workload
+from ..ir.store import Store, digest
+from ..ir.text import parse_model, print_model
+from ..report import files
+from ..report.json_report import Timings, print_json, to_json
+from . import pipeline
+from .arguments import Job, Run
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..frontend.model import ModelConfig
+
+logger = logging.getLogger(__name__)
+
+PACKAGE = Path(__file__).parents[1]
+STAGES = ("ir", "frontend", "passes", "backend")
+"""The folders whose code decides what a cached text says."""
+
+T = TypeVar("T")
+
+
+def run(command: Run) -> int:
+    """Carry out `wscc --hw FILE --model CONFIG`; the exit code. Raises UserError."""
+    started = perf_counter()
+    job = command.job
+    for folder in (command.directory, command.dump_ir):
+        if folder is not None:
+            files.check_folder(folder)
+    progress = Progress(command.talk.quiet)
+    store = Store() if command.cache else None
+    spent: dict[str, float] = {}
+    program, text = _program(command, store, progress, spent)
+    with progress.step("evaluate", spent):
+        result = pipeline.evaluate(program, job.fidelity)
+    timings = Timings(**spent, total=perf_counter() - started)
+    report = to_json(result, timings, __version__)
+    if command.directory is not None:
+        files.save(report, text, command.directory)
+    if command.talk.json:
+        sys.stdout.write(print_json(report))
+    else:
+        from ..report.console import print_report
+
+        print_report(result, sys.stdout, notes=command.talk.verbosity > 0)
+    return 0 if result.feasible else 1
+
+
+def _program(
+    command: Run, store: Store | None, progress: Progress, spent: dict[str, float]
+) -> tuple[Program, str]:
+    """The mapped program and its text, from the cache where it is there."""
+    job = command.job
+    config = pipeline.read_config(job.model, job.dtype)
+    key = _program_key(job, config)
+    watched = command.print_after is not None or command.dump_ir is not None
+    if store is not None and not watched:
+        text = store.get("program", key)
+        program = None if text is None else _parsed(pipeline.parse_program, text)
+        if text is not None and program is not None:
+            logger.info("the mapped program is cached (%s)", key)
+            return program, text
+    hardware = pipeline.bind(pipeline.load_hardware(job.hardware), dict(job.overrides))
+    with progress.step("trace", spent):
+        graph = load_graph(config, job.phase, store)
+    with progress.step("compile", spent):
+        workload = Workload(job.phase, job.batch, job.sequence, job.context, config.dtype)
+        model = pipeline.LoadedModel(graph, workload, job.layers)
+        after = _Watcher(command.print_after, command.dump_ir) if watched else None
+        program = pipeline.compile_pinned(model, hardware, job.pins, job.seed, after)
+    text = pipeline.print_program(program)
+    if store is not None:
+        store.put("program", key, text)
+    return program, text
+
+
+def load_graph(config: "ModelConfig", phase: Phase, store: Store | None) -> Model:
+    """The model graph of a config, from the cache where it is there."""
+    from ..frontend.model import trace_key
+
+    key = digest(_versions(), trace_key(config, phase))
+    text = None if store is None else store.get("trace", key)
+    model = None if text is None else _parsed(parse_model, text)
+    if model is None:
+        model = pipeline.trace(config, phase)
+        if store is not None:
+            store.put("trace", key, print_model(model))
+    else:
+        logger.info("the trace is cached (%s)", key)
+    return model
+
+
+def _parsed(parse: Callable[[str], T], text: str) -> T | None:
+    """What a cached text says; None, a miss, where it cannot be read."""
+    try:
+        return parse(text)
+    except (ValueError, KeyError, IndexError, VerificationError) as error:
+        logger.info("a cache entry cannot be parsed: %s", error)
+        return None
+
+
+def _program_key(job: Job, config: "ModelConfig") -> str:
+    """The digest of all that the mapped program is made from."""
+    from ..frontend.hardware import source_files
+
+    sources = source_files(job.hardware)
+    options = (
+        *sorted(job.overrides),
+        job.phase, job.batch, job.sequence, job.context, job.layers, job.seed,
+    )  # fmt: skip
+    described = (config.name, config.family, config.dtype, config.layers, dict(config.values))
+    return digest(
+        _versions(),
+        *(part for path in sources for part in (path.name, path.read_text("utf-8-sig"))),
+        json.dumps(described, sort_keys=True),
+        json.dumps(options),
+        repr(job.pins),
+    )
+
+
+def _versions() -> str:
+    """The versions that a cached text depends on, our own code by its content."""
+    from importlib.metadata import version
+
+    code = (
+        path.read_text("utf-8")
+        for stage in STAGES
+        for path in sorted((PACKAGE / stage).rglob("*"))
+        if path.suffix in (".py", ".lark", ".txt")
+    )
+    return digest(__version__, version("torch"), version("transformers"), *code)
+
+
+class _Watcher:
+    """Prints the program after one pass to standard error, and dumps it after every pass."""
+
+    def __init__(self, print_after: str | None, folder: str | None) -> None:
+        self.print_after = print_after
+        self.folder = folder
+        self.passes = 0
+
+    def __call__(self, name: str, text: str) -> None:
+        self.passes += 1
+        if name == self.print_after:
+            sys.stderr.write(text)
+        if self.folder is not None:
+            files.save_files(self.folder, {f"{self.passes:02d}-{name}.txt": text})

@@ -1,0 +1,164 @@
+"""Spec files on disk: finding them, reading them, and the files that they `use`.
+
+Nothing here imports lark or pint before a file is parsed, so that `source_files` stays cheap.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...ir.errors import Location, UserError, nearest
+
+if TYPE_CHECKING:
+    from . import syntax
+
+SHIPPED = Path(__file__).parents[2] / "specs"
+LANGUAGE_VERSION = 1
+
+_USE = re.compile(r'^[ \t]*use[ \t]+"([^"\r\n]*)"', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One parsed file: its statements by name, and the files that it uses by their names here."""
+
+    name: str
+    path: Path
+    parameters: "Mapping[str, syntax.ParameterSyntax]"
+    parts: "Mapping[str, syntax.Block | syntax.Copy]"
+    system: "syntax.Block | None"
+    constraints: "tuple[syntax.ConstraintSyntax, ...]"
+    used: "Mapping[str, SourceFile]"
+
+
+def find_spec(name: str) -> Path:
+    """The file of that path, else the shipped spec of that name; raises UserError for neither."""
+    path = Path(name)
+    if os.path.isfile(path):
+        return path
+    shipped = {spec.stem: spec for spec in sorted(SHIPPED.glob("*.wsc"))}
+    if name in shipped:
+        return shipped[name]
+    if os.path.isdir(name):
+        raise UserError(f"'{name}' is a folder, expected a .wsc file")
+    raise UserError(
+        f"no file '{name}', and no shipped spec of that name ({', '.join(shipped)})"
+        f"{nearest(name, shipped)}"
+    )
+
+
+def source_files(name: str | Path) -> list[Path]:
+    """The spec file and, in order of first mention, every file that it uses, directly or not.
+
+    Text is scanned, not parsed; a used file that does not exist is left out. Raises UserError
+    where the spec itself is not found or not text.
+    """
+    found = [find_spec(str(name))]
+    seen = {found[0].resolve()}
+    for path in found:
+        for used in _USE.findall(_text(path)):
+            beside = _used_path(path, used)
+            if beside is not None and beside.resolve() not in seen:
+                seen.add(beside.resolve())
+                found.append(beside)
+    return found
+
+
+def read_source(path: Path, above: tuple[Path, ...] = ()) -> SourceFile:
+    """Parse a file and all that it uses; `above` are the files that led here."""
+    from . import syntax
+    from .parse import parse
+
+    name = str(path)
+    statements = parse(_text(path), name)
+    _check_version(statements, name)
+    chain = (*above, path)
+    kept: dict[str, syntax.Statement] = {}
+    for statement in statements:
+        if isinstance(statement, syntax.ParameterSyntax | syntax.Copy | syntax.Use):
+            _keep(kept, statement.name, statement)
+        elif isinstance(statement, syntax.Block):
+            _keep(kept, statement.name or statement.kind, statement)
+    system = kept.get("system")
+    if not isinstance(system, syntax.Block) or system.kind != "system":
+        system = None
+    parts = {k: v for k, v in kept.items() if isinstance(v, syntax.Block | syntax.Copy)}
+    return SourceFile(
+        name=name,
+        path=path,
+        parameters={k: v for k, v in kept.items() if isinstance(v, syntax.ParameterSyntax)},
+        parts={k: v for k, v in parts.items() if v is not system},
+        system=system,
+        constraints=tuple(s for s in statements if isinstance(s, syntax.ConstraintSyntax)),
+        used={k: _read_used(v, chain) for k, v in kept.items() if isinstance(v, syntax.Use)},
+    )
+
+
+def _keep(
+    kept: "dict[str, syntax.Statement]",
+    name: str,
+    statement: "syntax.ParameterSyntax | syntax.Copy | syntax.Use | syntax.Block",
+) -> None:
+    if name in kept:
+        raise UserError(
+            f"the name '{name}' is repeated, first given on line {kept[name].location.line}",
+            statement.location,
+        )
+    kept[name] = statement
+
+
+def _check_version(statements: "tuple[syntax.Statement, ...]", name: str) -> None:
+    from . import syntax
+
+    first = statements[0] if statements else None
+    if not isinstance(first, syntax.Version):
+        location = first.location if first else Location(name, 1, 1)
+        raise UserError(
+            f"expected 'wsc {LANGUAGE_VERSION}', the version of the language, before anything else",
+            location,
+        )
+    if first.number != LANGUAGE_VERSION:
+        raise UserError(
+            f"version {first.number:g} of the language is not known, expected {LANGUAGE_VERSION}",
+            first.location,
+        )
+    for again in statements[1:]:
+        if isinstance(again, syntax.Version):
+            raise UserError("the version is repeated", again.location)
+
+
+def _read_used(use: "syntax.Use", chain: tuple[Path, ...]) -> SourceFile:
+    path = _used_path(chain[-1], use.file)
+    if path is None:
+        known = sorted(spec.name for spec in {*chain[-1].parent.glob("*.wsc"), *SHIPPED.glob("*")})
+        raise UserError(
+            f"no file '{use.file}' beside this one or among the shipped specs"
+            f"{nearest(use.file, known)}",
+            use.location,
+        )
+    if any(path.samefile(seen) for seen in chain):
+        files = " -> ".join(str(seen) for seen in (*chain, path))
+        raise UserError(f"files use each other in a cycle: {files}", use.location)
+    return read_source(path, chain)
+
+
+def _used_path(user: Path, used: str) -> Path | None:
+    """The file beside its user, else the shipped spec of that name, else None.
+
+    os.path.isfile is False, where Path.is_file raises, for a name that no file can have.
+    """
+    candidates = (user.parent / used, SHIPPED / used)
+    return next((path for path in candidates if os.path.isfile(path)), None)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError("not a text file in UTF-8", Location(str(path))) from None
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise UserError(f"cannot read the file: {reason}", Location(str(path))) from None

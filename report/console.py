@@ -1,0 +1,162 @@
+"""A result as a table that a person reads in ten seconds.
+
+What was mapped where, how long it takes, what it draws, what it holds, what limits it and what
+would help; first of all, what does not fit. Plain ASCII, so that any terminal shows it.
+"""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from ..ir.result import Infeasibility, Result
+from .quantities import count, in_unit, percent, si, size, three_digits
+
+PLAIN_WIDTH = 100
+"""Characters a line where the report does not go to a terminal."""
+
+_LABEL_WIDTH = 16
+
+_COMPONENTS = {"noc": "network", "memory": "memory access", "bubble": "pipeline bubbles"}
+"""What a reader calls a key of the breakdown, where that is not the key."""
+
+_REMEDIES = {
+    "compute": "more cores a stage (a larger --region), a faster or wider core",
+    "noc": "fewer hops (a smaller --region), faster or wider links",
+    "memory": "more ports or bandwidth of the memory",
+    "bubble": "more micro-batches (a larger --batch), fewer stages",
+}
+_SHARE_SHOWN = 0.005
+
+
+def print_report(result: Result, file: TextIO, notes: bool = False) -> None:
+    """Print the report; `notes` adds what the fidelity leaves out or assumes."""
+    console = Console(file=file, highlight=False)
+    width = console.width if console.is_terminal else PLAIN_WIDTH
+
+    def write(text: str, style: str = "", indent: int = 0) -> None:
+        spaces = " " * indent
+        for line in textwrap.wrap(text, width, initial_indent=spaces, subsequent_indent=spaces):
+            console.print(Text(line, style=style), soft_wrap=True)
+
+    write(_headline(result), "bold")
+    for short in result.infeasible:
+        write(_shortage(short), "bold red", indent=2)
+        for change in short.changes:
+            write(f"would fit: {change}", indent=4)
+    console.print()
+    for label, text in _rows(result):
+        lines = textwrap.wrap(text, width - _LABEL_WIDTH) or [""]
+        console.print(Text(f"  {label:<{_LABEL_WIDTH - 2}}", "cyan") + lines[0], soft_wrap=True)
+        for line in lines[1:]:
+            console.print(Text(" " * _LABEL_WIDTH + line), soft_wrap=True)
+    for note in result.limits if notes else ():
+        write(f"note: {note}", "dim", indent=2)
+
+
+def _headline(result: Result) -> str:
+    workload, hardware = result.workload, result.hardware
+    tokens = (
+        f"context {count(workload.context)}"
+        if workload.phase == "decode"
+        else f"sequence {count(workload.sequence)}"
+    )
+    wafers = "1 wafer" if hardware.wafers == 1 else f"{hardware.wafers} wafers"
+    return (
+        f"{result.model.name}, {workload.phase}, batch {workload.batch}, {tokens}, "
+        f"{workload.dtype}, on {hardware.name} ({wafers}, {count(hardware.cores)} cores)"
+    )
+
+
+def _shortage(short: Infeasibility) -> str:
+    demand, limit, gap = (in_unit(x, short.unit) for x in (short.demand, short.limit, short.gap))
+    if short.resource == "constraint":
+        return f"constraint broken: {short.where}: {demand} against {limit} in SI units"
+    return f"does not fit: {short.resource} of {short.where}: {demand} of {limit}, {gap} short"
+
+
+def _rows(result: Result) -> Iterator[tuple[str, str]]:
+    step = "token" if result.workload.phase == "decode" else "prompt"
+    if_it_fit = "" if result.feasible else ", if it fitted"
+    yield "Mapped", _mapped(result)
+    yield (
+        "Latency",
+        f"{si(result.latency_s, 's')} a {step}{if_it_fit} ({result.fidelity}); "
+        f"{count(result.cycles_per_layer)} cycles a layer",
+    )
+    yield (
+        "Throughput",
+        f"{three_digits(result.tokens_per_s)} tokens/s; MFU {percent(result.mfu)} of "
+        f"{si(result.hardware.peak_flops, 'FLOP/s')}",
+    )
+    yield "Time goes to", _shares(result.breakdown, result.latency_s)
+    yield (
+        "Power",
+        f"{si(result.power_w, 'W')} average, {si(result.power_peak_w, 'W')} peak, "
+        f"{si(result.power_nameplate_w, 'W')} nameplate",
+    )
+    yield (
+        "Energy",
+        f"{si(result.energy_j, 'J')} a step: {_shares(result.energy, result.energy_j, most=4)}",
+    )
+    yield "Memory", _memory(result)
+    noc = result.noc
+    yield (
+        "Network",
+        f"busiest link {percent(noc.max_link_utilization)} of the time, "
+        f"mean {percent(noc.mean_link_utilization)}; {count(noc.flows)} flows",
+    )
+    limit = result.bottleneck
+    yield (
+        "Limited by",
+        f"{_COMPONENTS.get(limit.kind, limit.kind)}: {limit.where}, "
+        f"busy {percent(limit.utilization)} of the time",
+    )
+    yield "Would help", _help(result)
+
+
+def _mapped(result: Result) -> str:
+    mapping = result.mapping
+    rows, columns = mapping.region
+    replicas = "1 replica" if mapping.dp == 1 else f"{mapping.dp} replicas"
+    stages = "1 stage" if mapping.stages == 1 else f"{mapping.stages} stages"
+    groups = "1 head group" if mapping.head_groups == 1 else f"{mapping.head_groups} head groups"
+    return (
+        f"{replicas} of {stages} of {rows} x {columns} cores, {mapping.layout} layout, {groups}, "
+        f"micro-batches of {mapping.microbatch}"
+    )
+
+
+def _shares(parts: Mapping[str, float], whole: float, most: int | None = None) -> str:
+    """The largest parts of a whole with their shares, the largest first."""
+    ordered = sorted(parts.items(), key=lambda part: -part[1])[:most]
+    shown = [(_plain_name(name), part / whole) for name, part in ordered if whole > 0]
+    return ", ".join(f"{name} {percent(s)}" for name, s in shown if s >= _SHARE_SHOWN) or "-"
+
+
+def _plain_name(component: str) -> str:
+    key = component.removesuffix("_s").removesuffix("_j")
+    return _COMPONENTS.get(key, key.replace("_", " "))
+
+
+def _memory(result: Result) -> str:
+    memory = result.memory
+    share = memory.peak_core_bytes / memory.core_capacity_bytes
+    return (
+        f"fullest core {size(memory.peak_core_bytes)} of {size(memory.core_capacity_bytes)} "
+        f"({percent(share)}); in all weights {size(memory.weights_bytes)}, "
+        f"KV cache {size(memory.kv_bytes)}, activations {size(memory.activation_bytes)}"
+    )
+
+
+def _help(result: Result) -> str:
+    """What the largest part of the time asks for, and the most that it could bring."""
+    name, part = max(result.breakdown.items(), key=lambda item: item[1], default=("", 0.0))
+    key, rest = name.removesuffix("_s"), result.latency_s - part
+    if part <= 0:
+        return "-"
+    most = f"at most {result.latency_s / rest:.1f}x faster" if rest > 0.01 * part else "all of it"
+    remedy = _REMEDIES.get(key, f"less time in {_plain_name(name)}")
+    return f"{remedy}; {most} without {_plain_name(name)} time"

@@ -26,7 +26,10 @@ class GraphBound:
 
     @property
     def cycles(self) -> Number:
-        return np.maximum.reduce([np.asarray(self.path), *map(np.asarray, self.busy.values())])
+        most = np.asarray(self.path)
+        for busy in self.busy.values():
+            most = np.maximum(most, busy)
+        return most
 
 
 def busy_cycles(costs: Sequence[OpCost]) -> dict[str, Number]:

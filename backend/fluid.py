@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..ir.program import MappedGraph
+from .bound import GraphBound
 from .cost import OpCost
 
 EPSILON = 1e-9
@@ -160,3 +161,48 @@ def _with_tail(spans: list[Span], core: float, end: float) -> list[Span]:
     last = spans[-1]
     tail = Span(last.start, end, last.compute, last.software, last.network + end - core)
     return [*spans[:-1], tail]
+
+
+def bounded_run(mapped: MappedGraph, costs: Sequence[OpCost], bound: GraphBound) -> GraphRun:
+    """The lower bound of a graph as a run: the operators of its longest chain, or, where a
+    resource is busier than that, what keeps that resource busy."""
+    cycles = float(bound.cycles)
+    if float(bound.path) >= cycles:
+        chain = _longest_chain(mapped, costs)
+        return GraphRun(cycles, tuple(_chain_span(c, c.op.result in chain) for c in costs))
+    busiest = max(bound.busy, key=lambda resource: float(bound.busy[resource]))
+    return GraphRun(cycles, tuple(_busy_span(cost, busiest) for cost in costs))
+
+
+def _longest_chain(mapped: MappedGraph, costs: Sequence[OpCost]) -> set[str]:
+    """First results of the operators on the longest chain of dependencies."""
+    producers = mapped.graph.producers
+    finish: dict[str, float] = {value.name: 0.0 for value in mapped.graph.inputs}
+    before: dict[str, str | None] = {}
+    for cost in costs:
+        latest = max(cost.op.operands, key=lambda name: finish[name], default=None)
+        start = 0.0 if latest is None else finish[latest]
+        before[cost.op.result] = producers[latest].result if latest in producers else None
+        finish |= dict.fromkeys(cost.op.results, start + float(cost.cycles))
+    at: str | None = max(before, key=lambda name: finish[name], default=None)
+    chain: set[str] = set()
+    while at is not None:
+        chain.add(at)
+        at = before[at]
+    return chain
+
+
+def _chain_span(cost: OpCost, on_chain: bool) -> Span:
+    if not on_chain:
+        return Span(0.0, 0.0, 0.0, 0.0, 0.0)
+    compute, software = float(cost.work.cycles), float(cost.launch_cycles)
+    rest = max(0.0, float(cost.cycles) - compute - software)
+    return Span(0.0, 0.0, compute, software, rest)
+
+
+def _busy_span(cost: OpCost, resource: str) -> Span:
+    if resource == "core":
+        return Span(0.0, 0.0, float(cost.work.cycles), float(cost.launch_cycles), 0.0)
+    words = {"columns": cost.columns_words, "rows": cost.rows_words, "ramp": cost.ramp_words}
+    share = 0.5 if resource == "ramp" else 1.0
+    return Span(0.0, 0.0, 0.0, 0.0, share * float(words[resource]))

@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 
 from ..ir.errors import UserError, nearest
 from ..ir.graph import DTYPE_BYTES, Phase
+from ..ir.pins import Pins
 from ..ir.result import FIDELITIES, Fidelity
-from .pins import Pins, check_batch, one_of, read_pins, whole
+from .pins import check_batch, one_of, read_pins, whole
 
 MAX_BATCH = 1 << 20
 MAX_TOKENS = 1 << 24

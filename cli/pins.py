@@ -6,28 +6,16 @@ and means something in the phase.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..ir.errors import UserError, nearest
 from ..ir.graph import Phase
+from ..ir.pins import Pins
 
 MAX_COUNT = 1 << 20
 _SIZE = re.compile(r"(\d+)x(\d+)")
 RECOMPUTE = ("none", "selective", "full")
 ZERO_STAGES = 3
-
-
-@dataclass(frozen=True)
-class Pins:
-    """The parts of a mapping that the search may not choose; None where it may."""
-
-    dp: int | None = None
-    pp: int | None = None
-    region: tuple[int, int] | None = None
-    """Rows and columns of cores; `tp=RxC` is the same pin."""
-    microbatch: int | None = None
-    """Sequences."""
 
 
 def whole(what: str, text: str, most: int, least: int = 1) -> int:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..ir.errors import UserError, nearest
 from ..ir.graph import Model, Phase
 from ..ir.hardware import Hardware
+from ..ir.pins import Pins
 from ..ir.program import Program, Workload
 from ..ir.result import Fidelity, Infeasibility, Result
-from .pins import Pins, check_batch, read_pins
+from .pins import check_batch, read_pins
 
 if TYPE_CHECKING:
     from ..frontend.hardware import HardwareSpace
@@ -123,16 +124,19 @@ def bind(space: "HardwareSpace", overrides: Mapping[str, Any]) -> Hardware:
     for name in overrides:
         if name not in space.parameters:
             raise UserError(f"--set: unknown parameter '{name}'{nearest(name, space.parameters)}")
-    return space.bind(None, **overrides)
+    from ..backend.energy import power_w
+
+    return space.bind(overrides, physics={"power": power_w})
 
 
 def compile_pinned(
     model: LoadedModel, hardware: Hardware, pins: Pins, seed: int, after: AfterPass | None = None
 ) -> Program:
     """`compile` with the pins already read; `after` is called behind every pass."""
-    from ..passes.compile import compile_model
+    from ..passes.compile import Compiler
 
-    return compile_model(model.model, hardware, model.workload)
+    compiler = Compiler(hardware, model.workload, pins, model.layers, after)
+    return compiler.compile(model.model)
 
 
 def print_program(program: Program) -> str:

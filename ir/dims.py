@@ -107,13 +107,17 @@ def product(dims: Iterable[Dim]) -> Dim:
 
 
 def parse_dim(text: str) -> Dim:
-    """Read what `str(dim)` wrote: sums and products of integers and symbols."""
-    return _from_ast(ast.parse(text.strip(), mode="eval").body)
+    """Read what `str(dim)` wrote; raises ValueError but for sums and products of integers and
+    symbols."""
+    try:
+        return _from_ast(ast.parse(text.strip(), mode="eval").body)
+    except SyntaxError as error:
+        raise ValueError(f"not a dimension: {text!r}") from error
 
 
 def _from_ast(node: ast.expr) -> Dim:
     match node:
-        case ast.Constant(value=int() as value):
+        case ast.Constant(value=int() as value) if not isinstance(value, bool):
             return value
         case ast.Name(id=name):
             return symbol(name)

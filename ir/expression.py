@@ -33,6 +33,8 @@ FUNCTIONS = (
     "square",
     "tanh",
 )
+_BINARY = ("maximum", "minimum")
+
 _ATOM = re.compile(r"\w+|\w+\([^()]*\)|\d+(\.\d*)?(e[+-]?\d+)?")
 """What needs no parentheses inside another expression: a name, a call, a number."""
 
@@ -61,21 +63,30 @@ def parse(text: str) -> ast.expr:
         tree = ast.parse(text, mode="eval").body
     except SyntaxError as error:
         raise ValueError(f"not an expression: {text!r}") from error
-    for node in ast.walk(tree):
-        match node:
-            case ast.Name(id=name) if name in FUNCTIONS or (len(name) == 1 and name in LETTERS):
-                pass
-            case ast.Call(func=ast.Name(id=name), keywords=[]) if name in FUNCTIONS:
-                pass
-            case ast.Constant(value=float() | int()):
-                pass
-            case ast.BinOp(op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.Pow()):
-                pass
-            case ast.UnaryOp(op=ast.USub()) | ast.operator() | ast.unaryop() | ast.expr_context():
-                pass
-            case _:
-                raise ValueError(f"{text!r} holds {ast.dump(node)}, which no expression may")
+    _check(tree, text)
     return tree
+
+
+def _check(node: ast.expr, text: str) -> None:
+    match node:
+        case ast.Name(id=name) if len(name) == 1 and name in LETTERS:
+            parts = []
+        case ast.Constant(value=float() | int() as value) if not isinstance(value, bool):
+            parts = []
+        case ast.Call(func=ast.Name(id=name), args=parts, keywords=[]) if (
+            name in FUNCTIONS and len(parts) == (2 if name in _BINARY else 1)
+        ):
+            pass
+        case ast.BinOp(
+            left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.Pow(), right=right
+        ):
+            parts = [left, right]
+        case ast.UnaryOp(op=ast.USub(), operand=inner):
+            parts = [inner]
+        case _:
+            raise ValueError(f"{text!r} holds {ast.unparse(node)!r}, which no expression may")
+    for part in parts:
+        _check(part, text)
 
 
 @lru_cache(maxsize=4096)
@@ -86,6 +97,8 @@ def work(text: str) -> Work:
         match node:
             case ast.Call(func=ast.Name(id=name)):
                 plain, scalar = _CALLS.get(name, (0, 1))
+            case ast.BinOp(op=ast.Pow(), right=ast.Constant(value=2)):
+                plain, scalar = 1, 0
             case ast.BinOp(op=ast.Div() | ast.Pow()):
                 plain, scalar = 0, 1
             case ast.BinOp() | ast.UnaryOp():
@@ -111,7 +124,7 @@ def substitute(text: str, replacements: Mapping[str, str]) -> str:
         inner = replacements.get(match[0], match[0])
         return inner if re.fullmatch(_ATOM, inner) else f"({inner})"
 
-    return re.sub(r"\b[a-z]\b(?!\()", replaced, text)
+    return re.sub(r"(?<!\.)\b[a-z]\b", replaced, text)
 
 
 def evaluate(text: str, operands: Sequence[Any]) -> Any:
@@ -154,6 +167,7 @@ def _call(name: str, arguments: list[Any]) -> Any:
     import torch
     import torch.nn.functional as F  # noqa: N812
 
+    arguments = [torch.as_tensor(argument) for argument in arguments]
     if name == "gelu_tanh":
         return F.gelu(arguments[0], approximate="tanh")
     if name in ("silu", "gelu", "softplus"):

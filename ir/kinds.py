@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import dims
+from . import dims, expression
 from . import reference as run
 from .dims import Dim
 from .errors import VerificationError, nearest
@@ -41,6 +41,8 @@ def parse_indices(text: str) -> tuple[tuple[str, ...], str]:
 
 
 Types = tuple[TensorType, ...]
+
+REDUCTIONS = ("max", "sum")
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,23 @@ def _reshaped(op: Op, types: Types) -> TensorType:
 
 
 def _transposed(op: Op, types: Types) -> TensorType:
-    return TensorType(types[0].dtype, tuple(types[0].shape[at] for at in op.integers("order")))
+    order, rank = op.integers("order"), len(types[0].shape)
+    if sorted(order) != [*range(rank)]:
+        raise VerificationError(
+            f"%{op.result}: order {[*order]} is no permutation of {rank} dimensions"
+        )
+    return TensorType(types[0].dtype, tuple(types[0].shape[at] for at in order))
 
 
 def _sliced(op: Op, types: Types) -> TensorType:
-    at = op.integer("dim")
+    at, start, stop = op.integer("dim"), op.integer("start"), op.integer("stop")
     shape = list(types[0].shape)
-    shape[at] = op.integer("stop") - op.integer("start")
+    whole = shape[at] if 0 <= at < len(shape) else 0
+    if not 0 <= start <= stop or (isinstance(whole, int) and stop > whole):
+        raise VerificationError(
+            f"%{op.result}: no elements {start} to {stop} of dimension {at} of {types[0]}"
+        )
+    shape[at] = stop - start
     return TensorType(types[0].dtype, tuple(shape))
 
 
@@ -322,17 +334,47 @@ def verify_op(graph: str, op: Op, types: Types) -> None:
     if len(op.results) != len(op.types):
         raise VerificationError(f"{where}: {len(op.results)} results of {len(op.types)} types")
     if kind.indices is not None:
-        indices = kind.indices(op)
-        if len(indices.operands) != len(types):
-            raise VerificationError(f"{where}: indices for {len(indices.operands)} operands")
-        sizes = letter_sizes(op, indices, types)
-        if op.kind == "elementwise":
-            gone = {a for letters in indices.operands for a in letters} - set(indices.result)
-            thick = [letter for letter in sorted(gone) if sizes[letter] != 1]
-            if thick:
-                raise VerificationError(f"{where}: index {thick[0]} is dropped but is not 1")
+        _verify_indices(where, op, kind.indices, types)
+    if op.kind in ("elementwise", "reduce"):
+        _verify_expression(where, op)
+    function = op.attributes.get("function", "sum")
+    if op.kind in ("reduce", "all_reduce") and function not in REDUCTIONS:
+        raise VerificationError(f"{where}: no function {function!r}, only {', '.join(REDUCTIONS)}")
+    if op.kind == "all_reduce" and op.types != types:
+        raise VerificationError(f"{where}: results do not have the operands' types")
     if kind.result is not None and kind.result(op, types) != op.type:
         raise VerificationError(f"{where}: result is {kind.result(op, types)}, not {op.type}")
+
+
+def _verify_indices(where: str, op: Op, read: Callable[[Op], Indices], types: Types) -> None:
+    try:
+        indices = read(op)
+    except ValueError as error:
+        raise VerificationError(f"{where}: {error}") from error
+    if len(indices.operands) != len(types):
+        raise VerificationError(f"{where}: indices for {len(indices.operands)} operands")
+    sizes = letter_sizes(op, indices, types)
+    inside = {letter for letters in indices.operands for letter in letters}
+    new = [letter for letter in indices.result if letter not in inside]
+    if new and op.kind not in ("elementwise", "concat"):
+        raise VerificationError(f"{where}: index {new[0]} of the result is in no operand")
+    if op.kind == "elementwise":
+        thick = [x for x in sorted(inside - set(indices.result)) if sizes[x] != 1]
+        if thick:
+            raise VerificationError(f"{where}: index {thick[0]} is dropped but is not 1")
+
+
+def _verify_expression(where: str, op: Op) -> None:
+    text, count = op.text("expr"), len(op.operands)
+    try:
+        letters = expression.operands_of(text)
+    except ValueError as error:
+        raise VerificationError(f"{where}: {error}") from error
+    missing = [letter for letter in letters if letter not in expression.LETTERS[:count]]
+    if missing:
+        raise VerificationError(
+            f"{where}: expression {text!r} reads {missing[0]}, but there are {count} operands"
+        )
 
 
 def graph_flops(graph: Graph) -> Dim:

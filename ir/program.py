@@ -18,6 +18,7 @@ from .graph import Graph, Op, Phase
 from .hardware import Hardware
 
 Direction = Literal["rows", "columns"]
+Layout = Literal["matvec", "matmul"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class MappedGraph:
             where = f"graph {self.graph.name}: %{name}"
             if sharding is None:
                 raise VerificationError(f"{where} has no sharding")
-            if len(sharding.axes) != len(type_.shape):
+            if not len(sharding.axes) == len(type_.shape) == len(sharding.room or type_.shape):
                 raise VerificationError(f"{where}: sharding{sharding} for {type_}")
             named = [axis for axes in sharding.axes for axis in axes] + list(sharding.partial)
             unknown = set(named) - set(mesh.sizes)
@@ -206,7 +207,7 @@ class Strategy:
     dp: int
     pp: int
     region: tuple[int, int]
-    layout: Literal["matvec", "matmul"]
+    layout: Layout
     """`matvec` keeps tokens whole and splits features over rows and columns in turn; `matmul`
     splits tokens over rows and features over columns."""
     head_groups: int
@@ -255,6 +256,8 @@ class Program:
     stages: tuple[Stage, ...]
     placement: Placement | None = None
     tried: tuple[Tried, ...] = field(default=())
+    advice: tuple[str, ...] = field(default=())
+    """Changes under which the program would fit, if it does not."""
 
     @property
     def microbatches(self) -> int:
@@ -312,7 +315,8 @@ class Program:
             raise VerificationError(f"{where} reads %{missing[0]}, which nothing before it makes")
         inputs = [i for i in mapped.graph.inputs if i.role in ("carried", "shared")]
         outputs = [o for o in mapped.graph.outputs if o.role in ("carried", "shared")]
-        if len(inputs) != len(call.operands) or len(outputs) != len(call.results):
+        types = tuple(mapped.graph.types[output.name] for output in outputs)
+        if len(inputs) != len(call.operands) or types != call.types:
             raise VerificationError(f"{where}: operands or results do not fit the graph")
 
     def _verify_places(self) -> None:

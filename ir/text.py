@@ -27,18 +27,23 @@ def _graph_lines(graph: Graph, annotate: Annotate) -> Iterator[str]:
         typed = f"%{value.name}: {value.type}{annotate(value.name)}"
         yield f"  input {typed} = {value.role} {value.source}"
     for op in graph.ops:
-        results = ", ".join(
-            f"%{name}: {type_}{annotate(name)}"
-            for name, type_ in zip(op.results, op.types, strict=True)
-        )
-        operands = ", ".join(f"%{name}" for name in op.operands)
-        attributes = ", ".join(f"{key} = {_literal(v)}" for key, v in op.attributes.items())
-        braces = f" {{{attributes}}}" if attributes else ""
-        path = f" @{op.path}" if op.path else ""
-        yield f"  {results} = {op.kind}({operands}){braces}{path}"
+        yield f"  {print_op(op, annotate)}"
     for output in graph.outputs:
         yield f"  output %{output.name} = {output.role} {output.source}"
     yield "}"
+
+
+def print_op(op: Op, annotate: Annotate = lambda name: "") -> str:
+    """One operator as a line."""
+    results = ", ".join(
+        f"%{name}: {type_}{annotate(name)}"
+        for name, type_ in zip(op.results, op.types, strict=True)
+    )
+    operands = ", ".join(f"%{name}" for name in op.operands)
+    attributes = ", ".join(f"{key} = {_literal(v)}" for key, v in op.attributes.items())
+    braces = f" {{{attributes}}}" if attributes else ""
+    path = f" @{op.path}" if op.path else ""
+    return f"{results} = {op.kind}({operands}){braces}{path}"
 
 
 def _literal(value: Attribute) -> str:
@@ -72,13 +77,13 @@ def parse_model(text: str) -> Model:
 _VALUE = r"%([\w.]+): (\w+)\[([^\]]*)\]"
 _INPUT = re.compile(rf"input {_VALUE}(.*?) = ({'|'.join(ROLES)}) (\S+)")
 _OUTPUT = re.compile(rf"output %([\w.]+) = ({'|'.join(ROLES)}) (\S+)")
-_RESULT = re.compile(_VALUE + r"([^,=%]*)(?:, (?=%)|$)")
+_RESULT = re.compile(_VALUE + r"(.*?)(?:, (?=%)|$)")
 _OP = re.compile(r"(.*?) = (\w+)\(([^)]*)\)(?: \{(.*)\})?(?: @(\S+))?")
 
 
 def parse_graph(text: str, notes: dict[str, str] | None = None) -> Graph:
     """Read what `print_graph` wrote; annotations are collected in `notes` by value."""
-    lines = [line.strip() for line in text.strip().splitlines()]
+    lines = [line.strip() for line in text.strip().split("\n")]
     match = re.fullmatch(r"graph ([\w.]+) \{", lines[0])
     if match is None or lines[-1] != "}":
         raise ValueError(f"not a graph: {lines[0]!r} to {lines[-1]!r}")
@@ -94,15 +99,17 @@ def parse_graph(text: str, notes: dict[str, str] | None = None) -> Graph:
         elif found := _OUTPUT.fullmatch(line):
             outputs.append(Output(found[1], found[2], found[3]))  # pyright: ignore[reportArgumentType]
         else:
-            ops.append(_parse_op(line, notes))
+            ops.append(parse_op(line, notes))
     return Graph(match[1], tuple(inputs), tuple(ops), tuple(outputs))
 
 
-def _parse_op(line: str, notes: dict[str, str]) -> Op:
+def parse_op(line: str, notes: dict[str, str] | None = None) -> Op:
+    """Read what `print_op` wrote; annotations are collected in `notes` by value."""
+    notes = {} if notes is None else notes
     match = _OP.fullmatch(line)
     if match is None:
         raise ValueError(f"not a line of a graph: {line!r}")
-    results = [*_RESULT.finditer(match[1])]
+    results = _all(_RESULT, match[1])
     notes.update((found[1], found[4]) for found in results)
     return Op(
         kind=match[2],
@@ -123,11 +130,20 @@ def _dim(text: str) -> Dim:
     return int(stripped) if stripped.isdigit() else parse_dim(stripped)
 
 
-_ATTRIBUTE = re.compile(r"(\w+) = (\"(?:[^\"\\]|\\.)*\"|\[[^\]]*\]|[^,]+)(?:, |$)")
+_STRING = r"\"(?:[^\"\\]|\\.)*\""
+_ATTRIBUTE = re.compile(rf"(\w+) = ({_STRING}|\[(?:{_STRING}|[^\]\"])*\]|[^,\"\[]+)(?:, |$)")
 
 
 def _attributes(text: str) -> Mapping[str, Attribute]:
     return {
         found[1]: tuple(value) if isinstance(value := json.loads(found[2]), list) else value
-        for found in _ATTRIBUTE.finditer(text)
+        for found in _all(_ATTRIBUTE, text)
     }
+
+
+def _all(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """The matches that make up a text; raises ValueError where something is left over."""
+    found = [*pattern.finditer(text)]
+    if "".join(match[0] for match in found) != text:
+        raise ValueError(f"not understood: {text!r}")
+    return found

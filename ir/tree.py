@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
 
 def parse_tree(cls: type[T], text: str) -> T:
     """Read back what `print_tree` wrote; raises ValueError with the line that does not fit."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines or lines[0] != f"{cls.__name__} {{":
         raise ValueError(f"expected '{cls.__name__} {{' on the first line")
     value, rest = _parse_fields(cls, lines, 1)

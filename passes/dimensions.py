@@ -5,7 +5,9 @@ two activations is attention: what both sides share are heads, what is summed or
 values is a head's width.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import gcd
 from typing import Literal
 
 from ..ir.dims import Polynomial
@@ -42,6 +44,18 @@ def roles_of(graph: Graph) -> Roles:
             whole = indices_of(op).whole
             parts |= {classes[key]: "whole" for letter, key in _letters(op) if letter in whole}
     return Roles(classes, parts)
+
+
+def head_groups(graphs: Iterable[Graph]) -> int:
+    """The number of parts that all layers' heads can be cut into: key-value heads, or 1."""
+    sizes: set[int] = set()
+    for graph in graphs:
+        roles = roles_of(graph)
+        for (name, at), class_ in roles.classes.items():
+            size = graph.types[name].shape[at]
+            if roles.parts.get(class_) == "head" and isinstance(size, int):
+                sizes.add(size)
+    return gcd(*sizes) or 1
 
 
 def _attention_parts(graph: Graph, op: Op, classes: dict[tuple[str, int], int]) -> dict[int, Part]:

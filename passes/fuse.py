@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from string import ascii_lowercase
-from typing import ClassVar
 
 from ..ir.dims import Dim
 from ..ir.expression import LETTERS, substitute
@@ -27,13 +26,13 @@ class Fuse:
     - Rotary embedding in the half-rotated form becomes one `rotary` in pair form, between views.
     - An elementwise operator whose only reader is elementwise over the same elements joins it,
       unless it changes the dtype.
-    - A view of a view is one view, and what nothing reads is gone.
+    - What nothing reads is gone.
 
     Values are those of the unfused graph: exactly where no norm is fused, and up to the rounding
     of a norm's last product where its weight is narrower than float32.
     """
 
-    name: ClassVar[str] = "fuse"
+    name: str = "fuse"
 
     def run(self, graph: Graph) -> Graph:
         """The fused graph."""

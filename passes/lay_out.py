@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..ir.errors import VerificationError
-from ..ir.program import Axis, MappedGraph, Mesh, Sharding
+from ..ir.program import Axis, Layout, MappedGraph, Mesh, Sharding
 from .combine import Combine
 from .pieces import SHARED, Chain
-from .shard import Layout, Shard
+from .shard import Shard
 
 
 @dataclass(frozen=True)

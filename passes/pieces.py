@@ -5,10 +5,13 @@ become a piece of their own, `shared`, so that each stage makes them where it ne
 receiving them.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..ir import dims
 from ..ir.graph import Graph, Input, Model, Op, Output
+from ..ir.kinds import graph_flops
 
 SHARED = "shared"
 
@@ -23,6 +26,65 @@ class Chain:
     graphs: Mapping[str, Graph]
     calls: tuple[Op, ...]
     shared: Op | None
+
+    def bind(self, sizes: Mapping[str, int]) -> "Chain":
+        """The chain with symbols replaced by numbers, in graphs and calls."""
+
+        def bound(call: Op) -> Op:
+            return dataclasses.replace(call, types=tuple(t.bind(sizes) for t in call.types))
+
+        return Chain(
+            {name: graph.bind(sizes) for name, graph in self.graphs.items()},
+            tuple(bound(call) for call in self.calls),
+            None if self.shared is None else bound(self.shared),
+        )
+
+    def first_layers(self, count: int) -> "Chain":
+        """Only the first layers, and the graphs that they need."""
+        calls: list[Op] = []
+        for call in self.calls:
+            taken = min(call.integer("count"), count)
+            if taken:
+                attributes = {**call.attributes, "count": taken}
+                calls.append(dataclasses.replace(call, attributes=attributes))
+            count -= taken
+        used = {call.text("body") for call in calls} | ({SHARED} if self.shared else set())
+        graphs = {name: graph for name, graph in self.graphs.items() if name in used}
+        return Chain(graphs, tuple(calls), self.shared)
+
+    @property
+    def pieces(self) -> int:
+        """Pieces that may go to different stages."""
+        return sum(call.integer("count") for call in self.calls)
+
+    @property
+    def layers(self) -> int:
+        """Repeated layers: what is called by a layer's graph and not a piece of the main one."""
+        mains = [call for call in self.calls if call.text("body").startswith("main.")]
+        return self.pieces - len(mains)
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of a bound chain, every layer counted."""
+        total = sum(
+            dims.size(graph_flops(self.graphs[call.text("body")])) * call.integer("count")
+            for call in self.calls
+        )
+        shared = 0 if self.shared is None else dims.size(graph_flops(self.graphs[SHARED]))
+        return total + shared
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of all calls; a weight used twice counts once."""
+        weights: dict[str, int] = {}
+        for call in self.calls:
+            first, count = call.integer("first"), call.integer("count")
+            for value in self.graphs[call.text("body")].inputs:
+                if value.role == "weight":
+                    elements = dims.size(value.type.elements)
+                    names = (value.source.replace("*", str(n)) for n in range(first, first + count))
+                    weights |= dict.fromkeys(names, elements)
+        return sum(weights.values())
 
 
 def chain_of(model: Model, with_head: bool = True) -> Chain:

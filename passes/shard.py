@@ -10,16 +10,13 @@ region. Heads are cut over the outer axis of a direction, each head's width over
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from ..ir import dims
 from ..ir.errors import VerificationError
 from ..ir.graph import Attribute, Graph, Input, Op
 from ..ir.kinds import Indices, indices_of
-from ..ir.program import MappedGraph, Sharding, replicated
+from ..ir.program import Layout, MappedGraph, Sharding, replicated
 from .dimensions import Roles, roles_of
-
-Layout = Literal["matvec", "matmul"]
 
 ROWS = ("yh", "yd")
 COLUMNS = ("xh", "xd")

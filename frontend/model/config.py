@@ -18,7 +18,7 @@ from typing import Any
 
 from ...ir.errors import Location, UserError, nearest
 from ...ir.graph import Phase
-from .keys import FAMILIES, SILENT, Family, WrongError, check, normalized
+from .keys import FAMILIES, SILENT, ConfigError, Family, check, normalized
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def read_config(path: str) -> ModelConfig:
     values = _parse(text, str(file))
     try:
         return _checked(file, values)
-    except WrongError as wrong:
+    except ConfigError as wrong:
         raise UserError(wrong.message, _locate(text, str(file), wrong.key)) from None
 
 
@@ -123,12 +123,12 @@ def _parse(text: str, file: str) -> dict[str, Any]:
 def _checked(file: Path, values: dict[str, Any]) -> ModelConfig:
     family = _family(values)
     if values.get("is_encoder_decoder") is True:
-        raise WrongError("encoder-decoder models are not built yet", "is_encoder_decoder")
+        raise ConfigError("encoder-decoder models are not built yet", "is_encoder_decoder")
     quantization = values.get("quantization_config")
     if quantization is not None:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         named = f" ({method})" if isinstance(method, str) else ""
-        raise WrongError(f"quantized weights{named} are not built yet", "quantization_config")
+        raise ConfigError(f"quantized weights{named} are not built yet", "quantization_config")
     check(family, values)
     _check_unknown(family, values)
     for key, value in (family.filled or {}).items():
@@ -148,21 +148,21 @@ def _family(values: Mapping[str, Any]) -> Family:
     name = values.get("model_type")
     built = ", ".join(FAMILIES)
     if name is None:
-        raise WrongError(f"no model_type; built are {built}")
+        raise ConfigError(f"no model_type; built are {built}")
     if not isinstance(name, str):
-        raise WrongError(f"model_type must be a string, not {name!r}"[:80], "model_type")
+        raise ConfigError(f"model_type must be a string, not {name!r}"[:80], "model_type")
     if name in FAMILIES:
         return FAMILIES[name]
     if name in _types_of_transformers():
-        raise WrongError(f"model_type '{name}' is not built yet; built are {built}", "model_type")
+        raise ConfigError(f"model_type '{name}' is not built yet; built are {built}", "model_type")
     if "auto_map" in values:
-        raise WrongError(
+        raise ConfigError(
             f"model_type '{name}' needs code that comes with the model (auto_map), and such code "
             f"is never run; built are {built}",
             "auto_map",
         )
     hint = nearest(name, FAMILIES) or f", built are {built}"
-    raise WrongError(f"unknown model_type '{name}'{hint}", "model_type")
+    raise ConfigError(f"unknown model_type '{name}'{hint}", "model_type")
 
 
 def _types_of_transformers() -> frozenset[str]:
@@ -181,7 +181,7 @@ def _check_unknown(family: Family, values: Mapping[str, Any]) -> None:
             continue
         absent = [known for known in family.checks if known not in values]
         if meant := get_close_matches(key, absent, n=1, cutoff=_MISSPELT):
-            raise WrongError(f"unknown key '{key}', did you mean '{meant[0]}'?", key)
+            raise ConfigError(f"unknown key '{key}', did you mean '{meant[0]}'?", key)
         if values[key] not in (None, False):
             _LOG.warning("key '%s' is not used", key)
 
@@ -196,9 +196,9 @@ def _dtype(file: Path, values: Mapping[str, Any]) -> str:
     if name in DTYPES:
         return name
     if name in UNBUILT_DTYPES:
-        raise WrongError(f"{key} '{name}' is not built yet; built are {', '.join(DTYPES)}", key)
+        raise ConfigError(f"{key} '{name}' is not built yet; built are {', '.join(DTYPES)}", key)
     hint = nearest(name, DTYPES) or f", known are {', '.join(DTYPES)}"
-    raise WrongError(f"unknown {key} {stated!r}"[:80] + hint, key)
+    raise ConfigError(f"unknown {key} {stated!r}"[:80] + hint, key)
 
 
 def _name(file: Path, values: Mapping[str, Any]) -> str:
@@ -210,10 +210,11 @@ def _name(file: Path, values: Mapping[str, Any]) -> str:
 
 
 def _locate(text: str, file: str, key: str | None) -> Location:
-    """Where a key of the outermost object stands."""
+    """Where a key of the outermost object stands, or the one that an inner key is in."""
     if key is not None:
+        outer = key.partition(".")[0]
         for name, at in _keys(text):
-            if name == key:
+            if name == outer:
                 line = text.count("\n", 0, at) + 1
                 return Location(file, line, at - text.rfind("\n", 0, at))
     return Location(file)

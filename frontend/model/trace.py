@@ -5,7 +5,7 @@ first is traced; the others are found equal by their modules, before tracing, an
 lower.py turns what comes out into a graph of ours.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from ...ir.graph import Phase
 from .attention import IMPLEMENTATION, layer_input
 from .config import ModelConfig
 
-# Sizes that the trace is made at; any but 0, 1 and the model's own would do.
+# Sizes that the trace is made at: any from two on would do, as all three are symbols in it.
 _BATCH, _SEQUENCE, _CONTEXT = 3, 29, 31
 
 _SYMBOLS = {
@@ -35,8 +35,11 @@ _SYMBOLS = {
 class Trace:
     """An exported program and what is known of its layers.
 
-    `kinds[i]` is the kind of layer `i`; `traced[k]` is the layer that stands for kind `k`. The
-    program takes `input_ids`, `position_ids` and, in decode, a key and a value cache for each
+    `layers_path` is the module that lists them (`model.layers`), `kinds[i]` the kind of layer
+    `i`, `traced[k]` the layer that stands for kind `k`, and `tied` gives for every parameter the
+    first name under which the model holds it.
+
+    The program takes `input_ids`, `position_ids` and, in decode, a key and a value cache for each
     traced layer; it yields logits, then the new key caches, then the new value caches.
     """
 
@@ -139,7 +142,7 @@ def trace(config: ModelConfig, phase: Phase, whole: bool = False) -> Trace:
     return Trace(program, path, kinds, traced, _tied(model))
 
 
-def _marking(layer: int) -> Any:
+def _marking(layer: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
     """A hook that marks what a layer takes from the layer before."""
 
     def mark(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -6,7 +6,6 @@ A fixture yields them because test modules cannot import each other.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest

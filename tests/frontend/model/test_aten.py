@@ -123,7 +123,7 @@ def test_functions_of_one_value(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", BINARY)
-@pytest.mark.parametrize("seen", ("plain", "turned", "broadcast"))
+@pytest.mark.parametrize("seen", ["plain", "turned", "broadcast"])
 def test_functions_of_two_values_are_one_operator_through_any_view(rule: str, seen: str) -> None:
     lowered = Lowered()
     seen_values = views(lowered)
@@ -162,8 +162,8 @@ def test_a_dimension_of_one_that_no_operand_has_is_left_to_the_view() -> None:
     assert ops[-1].text("indices") == "bse,bs->bse"
 
 
-@pytest.mark.parametrize("seen", ("plain", "turned", "broadcast"))
-@pytest.mark.parametrize("bias", (False, True))
+@pytest.mark.parametrize("seen", ["plain", "turned", "broadcast"])
+@pytest.mark.parametrize("bias", [False, True])
 def test_linear_is_a_matmul_and_its_bias_an_addition(seen: str, bias: bool) -> None:
     lowered = Lowered()
     weights = [lowered.tensor(random(5, 4))] + [lowered.tensor(random(5))] * bias
@@ -183,8 +183,8 @@ def test_a_batched_product_of_matrices() -> None:
     lowered.check(lowered.call("matmul.default", torch.matmul, a, b))
 
 
-@pytest.mark.parametrize("seen", ("plain", "turned", "broadcast"))
-@pytest.mark.parametrize("over", ([1], [-1], [0, 2]))
+@pytest.mark.parametrize("seen", ["plain", "turned", "broadcast"])
+@pytest.mark.parametrize("over", [[1], [-1], [0, 2]])
 def test_a_mean_over_any_dimensions(seen: str, over: list[int]) -> None:
     lowered = Lowered()
 
@@ -194,7 +194,7 @@ def test_a_mean_over_any_dimensions(seen: str, over: list[int]) -> None:
     lowered.check(lowered.call("mean.dim", mean, views(lowered)[seen], over))
 
 
-@pytest.mark.parametrize("exponent", (2, 3, 0.5))
+@pytest.mark.parametrize("exponent", [2, 3, 0.5])
 def test_a_power_is_a_square_or_a_power(exponent: float) -> None:
     lowered = Lowered()
     x = views(lowered)["plain"]
@@ -202,14 +202,14 @@ def test_a_power_is_a_square_or_a_power(exponent: float) -> None:
     assert op.text("expr") == ("square(a)" if exponent == 2 else f"a ** {exponent}")
 
 
-@pytest.mark.parametrize("approximate", ("none", "tanh"))
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_both_forms_of_gelu(approximate: str) -> None:
     lowered = Lowered()
     x = lowered.tensor(random(2, 3))
     lowered.check(lowered.call("gelu.default", F.gelu, x, approximate=approximate))
 
 
-@pytest.mark.parametrize("seen", ("plain", "turned", "broadcast"))
+@pytest.mark.parametrize("seen", ["plain", "turned", "broadcast"])
 def test_views_of_views_are_made_real_where_they_must(seen: str) -> None:
     lowered = Lowered()
     x = views(lowered)[seen]
@@ -220,7 +220,7 @@ def test_views_of_views_are_made_real_where_they_must(seen: str) -> None:
     lowered.check(lowered.call("view.default", torch.reshape, x, [4, 6]))
 
 
-@pytest.mark.parametrize("seen", ("plain", "turned"))
+@pytest.mark.parametrize("seen", ["plain", "turned"])
 def test_parts_cut_out_and_joined_again(seen: str) -> None:
     lowered = Lowered()
     x = views(lowered)[seen]

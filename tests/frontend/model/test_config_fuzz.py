@@ -80,12 +80,10 @@ def read_or_message(path: Path, text: str) -> ModelConfig | str:
     try:
         return read_config(str(path))
     except UserError as error:
-        assert error.message
-        assert "\n" not in str(error)
         return str(error)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(values=configs())
 def test_a_mutated_config_is_read_or_refused_with_one_line(
     values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
@@ -95,16 +93,19 @@ def test_a_mutated_config_is_read_or_refused_with_one_line(
     if isinstance(found, ModelConfig):
         assert found.layers == values["num_hidden_layers"]
         assert len(trace_key(found, "decode")) == 64
+    else:
+        assert len(found.splitlines()) == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(at=st.integers(0, 400), added=st.text(max_size=3), removed=st.integers(0, 3))
 def test_a_damaged_text_is_read_or_refused_with_one_line(
     at: int, added: str, removed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     text = json.dumps(BASE, indent=1)
     damaged = text[:at] + added + text[at + removed :]
-    read_or_message(tmp_path_factory.getbasetemp() / "damaged.json", damaged)
+    found = read_or_message(tmp_path_factory.getbasetemp() / "damaged.json", damaged)
+    assert isinstance(found, ModelConfig) or len(found.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Parameters, operations and layers of a graph are those of the model, exactly."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from wscc.frontend.model.lower import lower
 from wscc.frontend.model.trace import trace
 from wscc.ir.dims import Dim, symbol
 from wscc.ir.graph import Graph, Model, Phase
+from wscc.ir.text import print_model
+from wscc.passes.fuse import Fuse
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -52,6 +55,24 @@ def test_parameters_and_flops_of_a_published_model_are_exact(name: str) -> None:
     assert model.layers == config.layers
 
 
+@pytest.mark.parametrize(
+    "path", sorted(EXAMPLES.rglob("*.json")), ids=lambda path: path.parent.name
+)
+def test_every_example_is_read_without_a_remark(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_config(str(path))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("side", [420, 480, 660, 720])
+def test_the_padded_configs_fill_their_mesh(side: int) -> None:
+    config = read_config(str(EXAMPLES / "waferllm" / f"llama3-8b-{side}.json"))
+    assert config.dtype == "float16"
+    assert config.values["hidden_size"] == config.values["head_dim"]
+    assert config.values["hidden_size"] % side == config.values["intermediate_size"] % side == 0
+
+
 def test_a_larger_vocabulary_is_all_that_mistral_v3_has_more_than_v1() -> None:
     added = 2 * 4096 * (32768 - 32000)
     assert PUBLISHED["mistral-7b-v0.3"] - added == MISTRAL_V1_PARAMETERS
@@ -83,8 +104,10 @@ def expanded(model: Model) -> list[object]:
     return [anonymous(body) for body, _, count in model.runs() for _ in range(count)]
 
 
-@pytest.mark.parametrize("name", ("llama", "qwen2-sliding", "qwen3-mixed"))
-@pytest.mark.parametrize("phase", ("prefill", "decode"))
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [("llama", "prefill"), ("qwen2-sliding", "prefill"), ("qwen3-mixed", "decode")],
+)
 def test_one_traced_layer_of_a_kind_stands_for_all_of_them(
     name: str, phase: Phase, make_case: Callable[[str], Any]
 ) -> None:
@@ -123,3 +146,11 @@ def test_tied_embeddings_are_one_weight_under_the_name_of_the_embedding(
     weights = [value.source for value in main.inputs if value.role == "weight"]
     assert weights == ["model.embed_tokens.weight", "model.norm.weight"]
     assert main.producers["lm_head"].operands[1] == "embed_tokens.weight"
+
+
+def test_the_graph_of_a_decoded_token_reads_like_this(
+    make_case: Callable[[str], Any], golden: Callable[[str, str], None]
+) -> None:
+    model = dataclasses.replace(make_case("qwen2").graph("decode"), name="qwen2")
+    golden("qwen2-decode.txt", print_model(model))
+    golden("qwen2-decode-fused.txt", print_model(model.map(Fuse().run)))

@@ -32,11 +32,11 @@ def tokens(batch: int, count: int) -> Tensor:
 
 
 def caches_of(cache: DynamicCache) -> Values:
+    layers: list[Any] = cache.layers
     return {
         f"cache.{at}.{name}": tensor.clone()
-        for at, layer in enumerate(cache.layers)
+        for at, layer in enumerate(layers)
         for name, tensor in (("key", layer.keys), ("value", layer.values))
-        if tensor is not None
     }
 
 
@@ -91,7 +91,7 @@ def test_decode_against_a_filled_cache_yields_what_hugging_face_yields(
     assert decode_error(case, case.graph("decode"), batch) < TOLERANCE
 
 
-@pytest.mark.parametrize("batch", (1, 2))
+@pytest.mark.parametrize("batch", [1, 2])
 def test_fused_graphs_yield_what_hugging_face_yields(case: Any, batch: int) -> None:
     prefill, decode = (case.graph(phase).map(Fuse().run) for phase in ("prefill", "decode"))
     prefill.verify()
@@ -117,7 +117,7 @@ def without_windows(graph: Graph) -> Graph:
     )
 
 
-@pytest.mark.parametrize("name", ("mistral", "qwen2-sliding", "qwen3-mixed"))
+@pytest.mark.parametrize("name", ["mistral", "qwen2-sliding", "qwen3-mixed"])
 def test_a_sliding_window_hides_tokens_in_both_phases(
     name: str, make_case: Callable[[str], Any]
 ) -> None:

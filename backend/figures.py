@@ -1,0 +1,173 @@
+"""The parts of a result that need no evaluation: what was mapped, where, and what is short."""
+
+from collections.abc import Iterator
+
+from ..ir.dims import size
+from ..ir.graph import DTYPE_BYTES
+from ..ir.program import Program, Stage
+from ..ir.result import (
+    Fidelity,
+    HardwareFigures,
+    Infeasibility,
+    MappingFigures,
+    MemoryFigures,
+    ModelFigures,
+    TriedFigures,
+    WorkloadFigures,
+)
+
+LIMITS: dict[Fidelity, tuple[str, ...]] = {
+    "bound": ("a lower bound: nothing waits for anything but its operands",),
+    "fluid": (
+        "weights are resident; loading them is not part of the step",
+        "logits stay on the wafer; sampling is not part of the step",
+        "routers of dead cores are taken to pass words on",
+    ),
+}
+
+
+def model_figures(program: Program) -> ModelFigures:
+    """Size and work of what was mapped."""
+    return ModelFigures(program.model, program.parameters, program.layers, program.flops)
+
+
+def hardware_figures(program: Program) -> HardwareFigures:
+    """The hardware in the report's units."""
+    hardware = program.hardware
+    return HardwareFigures(
+        name=hardware.name,
+        wafers=hardware.wafers,
+        dies=hardware.dies,
+        cores=hardware.cores,
+        area_mm2=hardware.wafers * hardware.wafer.area_m2 * 1e6,
+        peak_flops=hardware.peak_flops(program.workload.dtype),
+        sram_bytes=hardware.sram_bytes,
+        dram_bytes=sum(memory.capacity_bytes for memory in hardware.wafer.memories),
+    )
+
+
+def workload_figures(program: Program) -> WorkloadFigures:
+    """The step that was evaluated."""
+    work = program.workload
+    return WorkloadFigures(work.phase, work.batch, work.sequence, work.context, work.dtype)
+
+
+def mapping_figures(program: Program) -> MappingFigures:
+    """The strategy; what inference has no use for has its neutral value."""
+    strategy, placement = program.mapping, program.placement
+    return MappingFigures(
+        dp=strategy.dp,
+        tp=program.mesh.devices,
+        pp=len(program.stages),
+        ep=1,
+        microbatch=strategy.microbatch,
+        interleave=1,
+        recompute="none",
+        zero=0,
+        streaming=False,
+        region=strategy.region,
+        stages=len(program.stages),
+        objective=None if placement is None else placement.objective,
+        gap=None if placement is None else placement.gap,
+        layout=strategy.layout,
+        head_groups=strategy.head_groups,
+    )
+
+
+def memory_figures(program: Program) -> MemoryFigures:
+    """Bytes of weights and caches in all as stored on the system, and of the fullest core."""
+    weights = caches = 0
+    for stage in program.stages:
+        for call in stage.calls:
+            graph, count = program.graphs[call.text("body")].graph, call.integer("count")
+            weights += count * sum(
+                _bytes(value.type.dtype, value.type.elements)
+                for value in graph.inputs
+                if value.role == "weight"
+            )
+            caches += count * sum(
+                _bytes(graph.types[output.name].dtype, graph.types[output.name].elements)
+                for output in graph.outputs
+                if output.role == "cache"
+            )
+    replicas = program.mapping.dp
+    memories = [stage.memory for stage in program.stages if stage.memory is not None]
+    active = sum(memory.activation_bytes for memory in memories)
+    return MemoryFigures(
+        weights_bytes=weights * replicas,
+        kv_bytes=caches * replicas * program.microbatches,
+        activation_bytes=active * program.mesh.devices * replicas,
+        optimizer_bytes=0,
+        peak_core_bytes=max(memory.total_bytes for memory in memories),
+        core_capacity_bytes=int(program.hardware.core.usable_bytes),
+    )
+
+
+def _bytes(dtype: str, elements: object) -> int:
+    assert isinstance(elements, int)
+    return size(elements) * DTYPE_BYTES[dtype]
+
+
+def tried_figures(program: Program) -> tuple[TriedFigures, ...]:
+    """The table of strategies that the search looked at."""
+    return tuple(
+        TriedFigures(
+            dp=tried.mapping.dp,
+            pp=tried.mapping.pp,
+            region=tried.mapping.region,
+            layout=tried.mapping.layout,
+            head_groups=tried.mapping.head_groups,
+            microbatch=tried.mapping.microbatch,
+            bound_s=tried.bound_s,
+            core_bytes=tried.core_bytes,
+            outcome=tried.outcome,
+        )
+        for tried in program.tried
+    )
+
+
+def infeasibilities(program: Program) -> tuple[Infeasibility, ...]:
+    """What is short: memory of the fullest core of a stage, or room for the rectangles."""
+    return (*_short_memory(program), *_short_room(program))
+
+
+def _short_memory(program: Program) -> Iterator[Infeasibility]:
+    limit = int(program.hardware.core.usable_bytes)
+    stages = [(at, stage) for at, stage in enumerate(program.stages) if stage.memory is not None]
+    at, worst = max(stages, key=lambda pair: pair[1].memory.total_bytes if pair[1].memory else 0)
+    if worst.memory is not None and worst.memory.total_bytes > limit:
+        demand = worst.memory.total_bytes
+        where = f"fullest core of stage {at} ({_contents(worst)})"
+        yield Infeasibility(
+            "core memory", where, demand, limit, demand - limit, "B", program.advice
+        )
+
+
+def _contents(stage: Stage) -> str:
+    """Which layers a stage runs, in words."""
+    parts: list[str] = []
+    for call in stage.calls:
+        first, count = call.integer("first"), call.integer("count")
+        if call.text("body") == "shared":
+            continue
+        if call.text("body").startswith("main."):
+            parts.append("embedding" if not parts and not call.operands else "head")
+        else:
+            parts.append(f"layers {first}-{first + count - 1}" if count > 1 else f"layer {first}")
+    return ", ".join(parts)
+
+
+def _short_room(program: Program) -> Iterator[Infeasibility]:
+    if all(stage.places for stage in program.stages):
+        return
+    wafer = program.hardware.wafer
+    rows, columns = program.mapping.region
+    demand = rows * columns * len(program.stages) * program.mapping.dp
+    limit = wafer.usable_rows * wafer.usable_columns
+    where = (
+        f"wafer {wafer.name}: {len(program.stages) * program.mapping.dp} rectangles of "
+        f"{rows}x{columns} cores do not fit side by side"
+    )
+    yield Infeasibility(
+        "cores", where, demand, limit, max(0, demand - limit), "cores", program.advice
+    )

@@ -1,0 +1,55 @@
+"""A chain of mapped graphs on one mesh or many: what each piece of it costs and holds.
+
+A piece is one graph of the chain: the embedding, a kind of layer, the head. Figures may be arrays
+over many meshes (extents.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..ir.hardware import Hardware
+from ..ir.program import MappedGraph
+from .bound import GraphBound, graph_bound
+from .cost import Costing, OpCost
+from .extents import Number, Sizes, block_bytes
+from .memory import GraphMemory, graph_memory
+
+
+@dataclass(frozen=True)
+class PieceCosts:
+    """Costs, bound and memory of one graph; the latter two are made when asked for."""
+
+    hardware: Hardware
+    mapped: MappedGraph
+    sizes: Sizes
+
+    @cached_property
+    def costs(self) -> list[OpCost]:
+        return Costing(self.hardware, self.mapped, self.sizes).costs()
+
+    @cached_property
+    def bound(self) -> GraphBound:
+        return graph_bound(self.mapped, self.costs)
+
+    @cached_property
+    def memory(self) -> GraphMemory:
+        return graph_memory(self.mapped, self.sizes)
+
+    @cached_property
+    def carried_bytes(self) -> Number:
+        """Bytes of a core's block of what the graph carries out."""
+        graph = self.mapped.graph
+        carried = [output.name for output in graph.outputs if output.role == "carried"]
+        shardings = self.mapped.shardings
+        return sum(
+            (block_bytes(graph.types[name], shardings[name], self.sizes) for name in carried),
+            start=0.0,
+        )
+
+
+def pieces_of(
+    hardware: Hardware, graphs: Mapping[str, MappedGraph], sizes: Sizes
+) -> dict[str, PieceCosts]:
+    """The pieces of a chain by graph name."""
+    return {name: PieceCosts(hardware, mapped, sizes) for name, mapped in graphs.items()}

@@ -1,0 +1,189 @@
+"""A model and a hardware become a program: every pass in order, strategies searched in between.
+
+Canonical form (fuse, decompose, fold_views), layouts (shard), strategies ranked by bound; then
+the best few are cut into stages, placed and evaluated, and the fastest is the program.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..backend.evaluate import evaluate
+from ..backend.workload import pieces_of
+from ..ir.errors import UserError
+from ..ir.graph import Model
+from ..ir.hardware import Hardware
+from ..ir.pins import Pins
+from ..ir.program import Layout, MappedGraph, Phase, Program, Strategy, Tried, Workload
+from .canonical import canonical_form
+from .cut import Cut
+from .dimensions import head_groups
+from .lay_out import LayOut, mesh_of
+from .manager import AfterPass, PassManager
+from .pieces import Chain, chain_of
+from .place import Place
+from .strategy import Candidate, Search, divisors
+
+KEEP = 3
+"""Strategies that are placed and evaluated, of those that the bound ranks first."""
+
+LAYOUTS: Mapping[Phase, tuple[Layout, ...]] = {
+    "decode": ("matvec",),
+    "prefill": ("matmul", "matvec"),
+}
+
+PASSES = ("fuse", "decompose", "fold_views", "shard", "cut", "place")
+"""Names that `--print-after` knows."""
+
+Graphs = Mapping[str, MappedGraph]
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """Maps one step of a model onto a hardware, as far as pins leave a choice."""
+
+    hardware: Hardware
+    workload: Workload
+    pins: Pins = field(default_factory=Pins)
+    layers: int | None = None
+    """Only so many of the repeated layers, no embedding or head."""
+    after: AfterPass | None = None
+
+    def compile(self, model: Model) -> Program:
+        """The program of the best strategy found.
+
+        Raises UserError for a pin that is impossible on this model or hardware. A program that
+        does not fit the memory is returned all the same; its evaluation says what is short.
+        """
+        self._check(model)
+        manager = PassManager(self.after)
+        canonical = canonical_form(model, manager)
+        chain = chain_of(canonical, with_head=self.layers is None)
+        if self.layers is not None:
+            chain = chain.first_layers(self.layers)
+        self._check_stages(chain)
+        sizes = {"sequence": self.workload.sequence, "context": self.workload.context}
+        laid_out: dict[Layout, Graphs] = {
+            layout: _bound(manager.apply(LayOut(layout), chain), sizes)
+            for layout in LAYOUTS[self.workload.phase]
+        }
+        candidates = self._candidates(chain, laid_out, self.pins)
+        program = self._best(model.name, chain, laid_out, candidates, manager)
+        if not candidates[0].fits:
+            free = self._candidates(chain, laid_out, Pins())[0]
+            program = dataclasses.replace(program, advice=_advice(free, program))
+        return program
+
+    def _check(self, model: Model) -> None:
+        """Refuse what no strategy could satisfy."""
+        core, wafer = self.hardware.core, self.hardware.wafer
+        dtype = self.workload.dtype
+        if dtype not in core.matrix_flops_per_cycle:
+            known = ", ".join(sorted(core.matrix_flops_per_cycle))
+            raise UserError(f"core {core.name} has no rate for {dtype}, it has {known}")
+        if self.layers is not None and self.layers > model.layers:
+            raise UserError(f"--layers {self.layers}: the model has {model.layers} layers")
+        region = self.pins.region
+        if region and (region[0] > wafer.usable_rows or region[1] > wafer.usable_columns):
+            raise UserError(
+                f"--region {region[0]}x{region[1]} is larger than the {wafer.usable_rows}x"
+                f"{wafer.usable_columns} cores of wafer {wafer.name} that programs can use"
+            )
+
+    def _check_stages(self, chain: Chain) -> None:
+        if self.pins.pp is not None and self.pins.pp > chain.pieces:
+            raise UserError(
+                f"--mapping pp={self.pins.pp}: the model has only {chain.pieces} pieces to put "
+                "into stages (its layers, and what comes before and after them)"
+            )
+
+    def _candidates(
+        self, chain: Chain, laid_out: Mapping[Layout, Graphs], pins: Pins
+    ) -> list[Candidate]:
+        """The best strategies of all layouts: those that fit, fastest first, then the others by
+        how little memory is short."""
+        groups = divisors(head_groups(chain.graphs.values()))
+        found: list[Candidate] = []
+        for layout, graphs in laid_out.items():
+            search = Search(self.hardware, chain, graphs, layout, pins)
+            found.extend(search.ranked(self.workload.batch, groups, KEEP))
+        return sorted(found, key=lambda c: (not c.fits, c.bound_s if c.fits else c.core_bytes))
+
+    def _best(
+        self,
+        name: str,
+        chain: Chain,
+        laid_out: Mapping[Layout, Graphs],
+        candidates: Sequence[Candidate],
+        manager: PassManager,
+    ) -> Program:
+        """The fastest program of the best candidates, with the table of all that were tried."""
+        chosen = [c for c in candidates if c.fits][:KEEP] or candidates[:1]
+        programs: dict[int, tuple[float, Program]] = {}
+        for candidate in chosen:
+            graphs = laid_out[candidate.strategy.layout]
+            program = self._program(name, chain, graphs, candidate.strategy, manager)
+            at = candidates.index(candidate)
+            programs[at] = (evaluate(program, "fluid").latency_s, program)
+        best = min(programs, key=lambda at: (programs[at][0], at))
+        tried = tuple(
+            Tried(c.strategy, c.bound_s, int(c.core_bytes), _outcome(c, at, programs, best))
+            for at, c in enumerate(candidates)
+        )
+        return dataclasses.replace(programs[best][1], tried=tried)
+
+    def _program(
+        self, name: str, chain: Chain, graphs: Graphs, strategy: Strategy, manager: PassManager
+    ) -> Program:
+        """The program of one strategy, cut into stages and placed."""
+        mesh = mesh_of(*strategy.region, strategy.head_groups, strategy.layout)
+        sizes = {
+            "batch": strategy.microbatch,
+            "sequence": self.workload.sequence,
+            "context": self.workload.context,
+        }
+        mapped = _bound(graphs, sizes)
+        pieces = pieces_of(self.hardware, mapped, mesh.sizes)
+        cut = Cut(pieces, self.hardware.core.usable_bytes, strategy.pp)
+        whole = chain.bind({**sizes, "batch": self.workload.batch})
+        program = Program(
+            model=name,
+            parameters=chain.parameters,
+            layers=chain.layers,
+            flops=whole.flops,
+            workload=self.workload,
+            hardware=self.hardware,
+            mapping=strategy,
+            mesh=mesh,
+            graphs=mapped,
+            stages=tuple(manager.apply(cut, chain.bind(sizes))),
+        )
+        return manager.apply(Place(), program)
+
+
+def _bound(graphs: Graphs, sizes: Mapping[str, int]) -> dict[str, MappedGraph]:
+    return {n: MappedGraph(g.graph.bind(sizes), g.shardings) for n, g in graphs.items()}
+
+
+def _outcome(
+    candidate: Candidate, at: int, programs: Mapping[int, tuple[float, Program]], best: int
+) -> str:
+    if at in programs:
+        chosen = "chosen, " if at == best else ""
+        return f"{chosen}evaluated at {programs[at][0]:.6g} s"
+    return "not among the best by bound" if candidate.fits else "does not fit the memory"
+
+
+def _advice(free: Candidate, program: Program) -> tuple[str, ...]:
+    """What would make a program fit: the best strategy without pins, or more SRAM."""
+    if free.fits:
+        strategy = free.strategy
+        rows, columns = strategy.region
+        return (
+            f"--region {rows}x{columns} --mapping pp={strategy.pp},dp={strategy.dp} fits, "
+            f"at a bound of {free.bound_s:.4g} s",
+        )
+    held = max(stage.memory.total_bytes for stage in program.stages if stage.memory)
+    reserved = program.hardware.core.sram.reserved_bytes
+    kib = -(-(held + int(reserved)) // 1024)
+    return (f"{kib} KiB of SRAM in each core", "more wafers, or a smaller model or context")

@@ -1,0 +1,277 @@
+"""Which strategies are worth a placement: every legal one bounded at once, the best kept.
+
+A strategy is a layout, a region of cores, how many parts the heads are cut into, how many stages,
+replicas and sequences a micro-batch. Its estimate is a bound on its latency, and its memory is
+known exactly enough to say how many stages it needs.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backend.handover import least_cycles
+from ..backend.workload import PieceCosts, pieces_of
+from ..ir.hardware import Hardware, Wafer
+from ..ir.pins import Pins
+from ..ir.program import Layout, MappedGraph, Strategy
+from .pieces import SHARED, Chain
+from .placement_shelves import count_fitting
+
+Floats = NDArray[np.float64]
+
+GRID_SIDES = 40
+"""Sides of a region that are tried along each direction, besides the whole wafer's shares."""
+SHARES = 8
+MAX_MICROBATCHES = 6
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A strategy, its estimated latency and the bytes that its fullest core holds."""
+
+    strategy: Strategy
+    bound_s: float
+    core_bytes: float
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions that are looked at, as equally long arrays."""
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    head_groups: NDArray[np.int64]
+
+    def sizes(self, layout: Layout) -> dict[str, NDArray[np.int64]]:
+        """The mesh axes of every region (as `lay_out.mesh_of` makes them)."""
+        row_groups = self.head_groups if layout == "matmul" else np.ones_like(self.rows)
+        return {
+            "yh": row_groups,
+            "yd": self.rows // row_groups,
+            "xh": self.head_groups,
+            "xd": self.columns // self.head_groups,
+        }
+
+
+def sides(extent: int) -> list[int]:
+    """Lengths from a few cores to the whole extent: a geometric grid, and equal shares."""
+    grid = np.geomspace(min(4, extent), extent, GRID_SIDES).astype(int)
+    return sorted({*(int(side) for side in grid), *(extent // n for n in range(1, SHARES + 1))})
+
+
+def regions(wafer: Wafer, pinned: tuple[int, int] | None, groups: Sequence[int]) -> Regions:
+    """Every region that the wafer could hold, with every way to cut the heads."""
+    rows = [pinned[0]] if pinned else sides(wafer.usable_rows)
+    columns = [pinned[1]] if pinned else sides(wafer.usable_columns)
+    table = np.array([(r, c, g) for r in rows for c in columns for g in groups if g <= min(r, c)])
+    return Regions(table[:, 0], table[:, 1], table[:, 2])
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors, in order."""
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A chain's pieces over many regions, and what follows for latency and stages.
+
+    Arrays have one entry a region.
+    """
+
+    hardware: Hardware
+    chain: Chain
+    pieces: Mapping[str, PieceCosts]
+    regions: Regions
+    layout: Layout
+
+    @cached_property
+    def _clock(self) -> float:
+        return self.hardware.core.clock_hz
+
+    def _full(self, value: object) -> Floats:
+        return np.broadcast_to(np.asarray(value, dtype=float), self.regions.rows.shape)
+
+    @cached_property
+    def path(self) -> Floats:
+        """Cycles of one micro-batch through all pieces, passing between stages left out."""
+        total = np.zeros(self.regions.rows.shape)
+        for call in self.chain.calls:
+            total = total + self._cycles(call.text("body")) * call.integer("count")
+        return total
+
+    def _cycles(self, name: str) -> Floats:
+        return self._full(self.pieces[name].bound.cycles)
+
+    @cached_property
+    def shared(self) -> Floats:
+        return self._full(0.0) if self.chain.shared is None else self._cycles(SHARED)
+
+    @cached_property
+    def longest(self) -> Floats:
+        """Cycles of the longest piece: no stage is shorter."""
+        names = {call.text("body") for call in self.chain.calls}
+        return np.max([self._cycles(name) for name in sorted(names)], axis=0)
+
+    @cached_property
+    def handover(self) -> Floats:
+        """Cycles to pass hidden states to the nearest other rectangle."""
+        block = self._full(self.pieces[self.chain.calls[0].text("body")].carried_bytes)
+        hops = np.minimum(self.regions.rows, self.regions.columns).astype(float)
+        columns = self.regions.columns.astype(float)
+        return self._full(least_cycles(self.hardware, block, hops, columns, self.layout))
+
+    def _held(self, name: str) -> Floats:
+        memory = self.pieces[name].memory
+        return self._full(memory.weights) + self._full(memory.cache)
+
+    @cached_property
+    def transient(self) -> Floats:
+        """Bytes of activations of the piece that needs most, and of the shared values."""
+        names = [call.text("body") for call in self.chain.calls]
+        needs = [self._full(self.pieces[name].memory.activations) for name in names]
+        held = self._full(0.0) if self.chain.shared is None else self._held(SHARED)
+        return np.max(needs, axis=0) + held
+
+    @cached_property
+    def stages_needed(self) -> Floats:
+        """Stages that the memory asks for; infinite where a single piece does not fit."""
+        room = self.hardware.core.usable_bytes - self.transient
+        needed, left = np.ones_like(room), room.copy()
+        for call in self.chain.calls:
+            each, count = self._held(call.text("body")), call.integer("count")
+            here = np.minimum(count, np.floor(np.maximum(left, 0) / each))
+            capacity = np.floor(np.maximum(room, 0) / each)
+            rest = count - here
+            with np.errstate(divide="ignore", invalid="ignore"):
+                more = np.where(rest > 0, np.ceil(rest / capacity), 0.0)
+                in_last = np.where(more > 0, rest - (more - 1) * capacity, here)
+            needed = needed + more
+            left = np.where(more > 0, room - in_last * each, left - here * each)
+        return np.where(np.isfinite(needed), needed, np.inf)
+
+    @cached_property
+    def most_bytes(self) -> Floats:
+        """Bytes of all pieces in one core, were there one stage."""
+        held = sum((self._held(c.text("body")) * c.integer("count") for c in self.chain.calls), 0.0)
+        return held + self.transient
+
+    def latency_s(self, stages: Floats, microbatches: int) -> Floats:
+        """A bound on a step: one micro-batch through all stages, the others behind it at the pace
+        of a stage that is no shorter than the average and the longest piece."""
+        stages = np.maximum(stages, 1)
+        chain = self.path + stages * self.shared + (stages - 1) * self.handover
+        pace = np.maximum(self.path / stages, self.longest) + self.shared
+        return (chain + (microbatches - 1) * pace) / self._clock
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a batch is divided: replicas, and sequences in a micro-batch."""
+
+    dp: int
+    microbatch: int
+    batch: int
+
+    @property
+    def microbatches(self) -> int:
+        return -(-self.batch // (self.dp * self.microbatch))
+
+
+def splits(batch: int, pins: Pins) -> list[Split]:
+    """Ways to divide a batch: replicas and micro-batches that divide it evenly."""
+    found: list[Split] = []
+    for dp in [pins.dp] if pins.dp else divisors(batch):
+        each = batch // dp
+        sizes = [pins.microbatch] if pins.microbatch else divisors(each)
+        if len(sizes) > MAX_MICROBATCHES:
+            chosen = np.linspace(0, len(sizes) - 1, MAX_MICROBATCHES).round().astype(int)
+            sizes = [sizes[at] for at in chosen]
+        found.extend(Split(dp, size, batch) for size in sizes)
+    return found
+
+
+@dataclass(frozen=True)
+class Search:
+    """Bounds all strategies of one layout and yields them from the best on."""
+
+    hardware: Hardware
+    chain: Chain
+    graphs: Mapping[str, MappedGraph]
+    """Symbolic in the batch, bound to sequence and context."""
+    layout: Layout
+    pins: Pins
+
+    def ranked(self, batch: int, head_groups: Sequence[int], keep: int) -> Iterator[Candidate]:
+        """The `keep` best strategies of every split, those that fit first."""
+        table = regions(self.hardware.wafer, self.pins.region, head_groups)
+        known: dict[int, Bounded] = {}
+        for split in splits(batch, self.pins):
+            if split.microbatch not in known:
+                known[split.microbatch] = self._bounded(table, split.microbatch)
+            yield from self._best(known[split.microbatch], split, keep)
+
+    def _bounded(self, table: Regions, microbatch: int) -> Bounded:
+        sizes = {"batch": microbatch}
+        bound = {n: MappedGraph(g.graph.bind(sizes), g.shardings) for n, g in self.graphs.items()}
+        pieces = pieces_of(self.hardware, bound, table.sizes(self.layout))
+        return Bounded(self.hardware, self.chain, pieces, table, self.layout)
+
+    def _best(self, bounded: Bounded, split: Split, keep: int) -> Iterator[Candidate]:
+        needed = bounded.stages_needed
+        wafer, table = self.hardware.wafer, bounded.regions
+        area = wafer.usable_rows * wafer.usable_columns / (table.rows * table.columns)
+        for stages in self._stage_counts(bounded, split):
+            count = np.where(np.isfinite(needed), np.maximum(needed, stages), stages)
+            if self.pins.pp is not None:
+                count = np.full_like(needed, self.pins.pp)
+            latency = bounded.latency_s(count, split.microbatches)
+            fits = (needed <= count) & (count * split.dp <= area) & (count <= self._pieces)
+            order = np.lexsort((latency, ~fits))
+            yield from self._first_placeable(bounded, split, order, count, latency, fits, keep)
+
+    @property
+    def _pieces(self) -> int:
+        return sum(call.integer("count") for call in self.chain.calls)
+
+    def _stage_counts(self, bounded: Bounded, split: Split) -> list[int]:
+        """Stages to try besides the fewest that memory asks for: more only pays in a pipeline."""
+        if self.pins.pp is not None or split.microbatches == 1:
+            return [1]
+        counts = {1, *(2**n for n in range(1, 8)), split.microbatches}
+        return sorted(count for count in counts if count <= self._pieces)
+
+    def _first_placeable(
+        self,
+        bounded: Bounded,
+        split: Split,
+        order: NDArray[np.int64],
+        count: Floats,
+        latency: Floats,
+        fits: NDArray[np.bool_],
+        keep: int,
+    ) -> Iterator[Candidate]:
+        found = 0
+        table = bounded.regions
+        for at in order:
+            rows, columns, stages = int(table.rows[at]), int(table.columns[at]), int(count[at])
+            placeable = count_fitting(self.hardware.wafer, rows, columns) >= stages * split.dp
+            if fits[at] and not placeable:
+                continue
+            shared_out = bounded.most_bytes[at] / stages
+            strategy = Strategy(
+                dp=split.dp,
+                pp=stages,
+                region=(rows, columns),
+                layout=self.layout,
+                head_groups=int(table.head_groups[at]),
+                microbatch=split.microbatch,
+            )
+            yield Candidate(strategy, float(latency[at]), float(shared_out), bool(fits[at]))
+            found += 1
+            if found == keep:
+                return

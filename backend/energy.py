@@ -8,7 +8,16 @@ from ..ir.hardware import Core, Hardware
 from .core import compute_dtype
 from .cost import OpCost
 
-COMPONENTS: tuple[str, ...] = ("matrix", "vector", "sram", "control", "router", "wire", "die_to_die", "leakage")
+COMPONENTS: tuple[str, ...] = (
+    "matrix",
+    "vector",
+    "sram",
+    "control",
+    "router",
+    "wire",
+    "die_to_die",
+    "leakage",
+)
 
 
 def hop_energy_j_per_word(hardware: Hardware) -> dict[str, float]:

@@ -7,7 +7,7 @@ max-min fairly: each slows down until no resource carries more than a word a cyc
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..ir.program import MappedGraph
 from .bound import GraphBound
@@ -18,8 +18,8 @@ EPSILON = 1e-9
 
 @dataclass(frozen=True)
 class Span:
-    """One operator in a run: when it started, when its result was there, and how many cycles of
-    the run were spent on it alone (arithmetic, launches, waiting for its message)."""
+    """One operator in a run: when it started, when it was done with, and the cycles of the run
+    that are laid to it: arithmetic, launches, and the core's wait for its message."""
 
     start: float
     end: float
@@ -109,31 +109,58 @@ def _shared_speeds(messages: Sequence[_Message]) -> list[float]:
     return speeds
 
 
+@dataclass
+class _Core:
+    """A core that issues operators in order, and what the run has come to so far."""
+
+    network: _Network = field(default_factory=_Network)
+    now: float = 0.0
+    ready: dict[str, float] = field(default_factory=dict[str, float])
+    flying: dict[str, tuple[int, _Message]] = field(default_factory=dict[str, tuple[int, _Message]])
+    spans: list[Span] = field(default_factory=list[Span])
+
+    def wait_for(self, names: Sequence[str]) -> None:
+        """Stand still until some values are there; the wait is laid to the latest message."""
+        latest: int | None = None
+        until = self.now
+        for name in names:
+            if name in self.flying:
+                at, message = self.flying.pop(name)
+                self.ready[name] = self.network.wait(message)
+                if self.ready[name] > until:
+                    latest, until = at, self.ready[name]
+            until = max(until, self.ready[name])
+        if latest is not None:
+            span = self.spans[latest]
+            wait = span.network + until - self.now
+            self.spans[latest] = replace(span, network=wait, end=until)
+        self.now = until
+
+    def issue(self, cost: OpCost) -> None:
+        """Start an operator whose operands are there."""
+        start, software = self.now, float(cost.launch_cycles)
+        if float(cost.network_cycles) > 0 and float(cost.work.cycles) == 0:
+            self.now += software
+            message = _message(cost)
+            self.network.send(self.now, message)
+            self.flying |= dict.fromkeys(cost.op.results, (len(self.spans), message))
+            self.spans.append(Span(start, self.now, 0.0, software, 0.0))
+            return
+        compute = float(cost.work.cycles)
+        self.now += float(cost.cycles)
+        self.ready |= dict.fromkeys(cost.op.results, self.now)
+        stalled = max(0.0, self.now - start - software - compute)
+        self.spans.append(Span(start, self.now, compute, software, stalled))
+
+
 def graph_run(mapped: MappedGraph, costs: Sequence[OpCost]) -> GraphRun:
     """Run a graph once from the scalar costs of its operators."""
-    network = _Network()
-    ready: dict[str, float] = {value.name: 0.0 for value in mapped.graph.inputs}
-    pending: dict[str, _Message] = {}
-    spans: list[Span] = []
-    core = 0.0
+    core = _Core(ready={value.name: 0.0 for value in mapped.graph.inputs})
     for cost in costs:
-        began = core
-        for name in cost.op.operands:
-            if name in pending:
-                ready[name] = network.wait(pending.pop(name))
-        start = max([core, *(ready[name] for name in cost.op.operands)])
-        if float(cost.network_cycles) > 0 and cost.work.cycles == 0:
-            core = start + float(cost.launch_cycles)
-            message = _message(cost)
-            network.send(core, message)
-            pending |= dict.fromkeys(cost.op.results, message)
-            end = core + float(cost.network_cycles)
-        else:
-            core = end = start + float(cost.cycles)
-            ready |= dict.fromkeys(cost.op.results, end)
-        spans.append(_span(cost, began, start, core, end))
-    ends = [network.wait(message) for message in pending.values()]
-    return GraphRun(max([core, *ends]), tuple(_with_tail(spans, core, max([core, *ends]))))
+        core.wait_for(cost.op.operands)
+        core.issue(cost)
+    core.wait_for(tuple(core.flying))
+    return GraphRun(core.now, tuple(core.spans))
 
 
 def _message(cost: OpCost) -> _Message:
@@ -143,24 +170,6 @@ def _message(cost: OpCost) -> _Message:
         "ramp": float(cost.ramp_words) / 2,
     }
     return _Message(1.0, float(cost.network_cycles), words)
-
-
-def _span(cost: OpCost, began: float, start: float, core: float, end: float) -> Span:
-    """Cycles between the core's last instruction and this one are waits for messages; those of a
-    stepped product that are neither arithmetic nor launches are waits for its tiles."""
-    software = float(cost.launch_cycles)
-    compute = float(cost.work.cycles)
-    stalled = core - start - software - compute
-    return Span(start, end, compute, software, start - began + max(0.0, stalled))
-
-
-def _with_tail(spans: list[Span], core: float, end: float) -> list[Span]:
-    """The wait for the last messages goes to the last operator."""
-    if not spans or end <= core:
-        return spans
-    last = spans[-1]
-    tail = Span(last.start, end, last.compute, last.software, last.network + end - core)
-    return [*spans[:-1], tail]
 
 
 def bounded_run(mapped: MappedGraph, costs: Sequence[OpCost], bound: GraphBound) -> GraphRun:

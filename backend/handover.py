@@ -11,7 +11,6 @@ from ..ir.program import Layout, Program, Rectangle
 from .collectives import Line, all_gather
 from .extents import Number, ceil_div
 from .network import Flows, bound_s, fabric_of
-from .network_fluid import fluid
 from .workload import PieceCosts
 
 
@@ -73,6 +72,8 @@ def handovers(program: Program, pieces: dict[str, PieceCosts], contended: bool) 
     alone = [bound_s(fabric, flows) for flows in per_pair]
     ends = alone
     if contended:
+        from .network_fluid import fluid
+
         together = fluid(fabric, _concatenated(per_pair))
         marks = np.cumsum([0, *(len(flows) for flows in per_pair)])
         ends = [float(together[a:b].max()) for a, b in pairwise(marks)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .dims import size
+from .errors import VerificationError
 from .graph import TensorType
 from .program import Mesh, Sharding
 
@@ -19,6 +20,13 @@ Shards = dict[Device, "Tensor"]
 
 Block = tuple[range, ...]
 """The elements of each dimension that a device holds."""
+
+
+def narrowed(whole: "Tensor", block: Block) -> "Tensor":
+    """The block of a whole value, as a view."""
+    for at, places in enumerate(block):
+        whole = whole.narrow(at, places.start, len(places))
+    return whole
 
 
 @dataclass(frozen=True)
@@ -49,24 +57,21 @@ class Devices:
 
     def split(self, value: "Tensor", type_: TensorType, sharding: Sharding) -> Shards:
         """The blocks of a whole value."""
-        shards: Shards = {}
-        for device in self:
-            part = value
-            for at, block in enumerate(self.block(device, type_, sharding)):
-                part = part.narrow(at, block.start, len(block))
-            shards[device] = part
-        return shards
+        return {device: narrowed(value, self.block(device, type_, sharding)) for device in self}
 
     def join(self, shards: Shards, type_: TensorType, sharding: Sharding) -> "Tensor":
-        """The whole value; every device's block is written, so replicas must agree."""
+        """The whole value; raises VerificationError where devices that hold the same block
+        disagree about it by more than rounding."""
         import torch
 
         whole = torch.zeros([size(dim) for dim in type_.shape], dtype=getattr(torch, type_.dtype))
+        first: dict[Block, Tensor] = {}
         for device in self:
-            part = whole
-            for at, block in enumerate(self.block(device, type_, sharding)):
-                part = part.narrow(at, block.start, len(block))
-            part.copy_(shards[device])
+            block = self.block(device, type_, sharding)
+            agreed = first.setdefault(block, shards[device])
+            if not torch.allclose(agreed, shards[device], rtol=1e-3, atol=1e-5, equal_nan=True):
+                raise VerificationError(f"devices hold different values of block {block}")
+            narrowed(whole, block).copy_(shards[device])
         return whole
 
     def groups(self, axes: Sequence[str]) -> list[list[Device]]:

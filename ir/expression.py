@@ -73,9 +73,9 @@ def _check(node: ast.expr, text: str) -> None:
             parts = []
         case ast.Constant(value=float() | int() as value) if not isinstance(value, bool):
             parts = []
-        case ast.Call(func=ast.Name(id=name), args=parts, keywords=[]) if (
-            name in FUNCTIONS and len(parts) == (2 if name in _BINARY else 1)
-        ):
+        case ast.Call(func=ast.Name(id=name), args=parts, keywords=[]) if name in FUNCTIONS and len(
+            parts
+        ) == (2 if name in _BINARY else 1):
             pass
         case ast.BinOp(
             left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.Pow(), right=right

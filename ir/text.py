@@ -43,7 +43,8 @@ def print_op(op: Op, annotate: Annotate = lambda name: "") -> str:
     attributes = ", ".join(f"{key} = {_literal(v)}" for key, v in op.attributes.items())
     braces = f" {{{attributes}}}" if attributes else ""
     path = f" @{op.path}" if op.path else ""
-    return f"{results} = {op.kind}({operands}){braces}{path}"
+    head = f"{results} = " if results else ""
+    return f"{head}{op.kind}({operands}){braces}{path}"
 
 
 def _literal(value: Attribute) -> str:
@@ -78,7 +79,7 @@ _VALUE = r"%([\w.]+): (\w+)\[([^\]]*)\]"
 _INPUT = re.compile(rf"input {_VALUE}(.*?) = ({'|'.join(ROLES)}) (\S+)")
 _OUTPUT = re.compile(rf"output %([\w.]+) = ({'|'.join(ROLES)}) (\S+)")
 _RESULT = re.compile(_VALUE + r"(.*?)(?:, (?=%)|$)")
-_OP = re.compile(r"(.*?) = (\w+)\(([^)]*)\)(?: \{(.*)\})?(?: @(\S+))?")
+_OP = re.compile(r"(?:(.*?) = )?(\w+)\(([^)]*)\)(?: \{(.*)\})?(?: @(\S+))?")
 
 
 def parse_graph(text: str, notes: dict[str, str] | None = None) -> Graph:
@@ -109,7 +110,7 @@ def parse_op(line: str, notes: dict[str, str] | None = None) -> Op:
     match = _OP.fullmatch(line)
     if match is None:
         raise ValueError(f"not a line of a graph: {line!r}")
-    results = _all(_RESULT, match[1])
+    results = _all(_RESULT, match[1] or "")
     notes.update((found[1], found[4]) for found in results)
     return Op(
         kind=match[2],

@@ -1,7 +1,7 @@
 """Text form of plain dataclass trees (hardware, result): printed by type, parsed back by type.
 
-A scalar prints as a JSON literal, a dataclass as a block, a tuple or mapping of dataclasses as
-numbered or named blocks. Graphs and programs have a denser form of their own in text.py.
+A scalar, and a tuple or mapping of scalars, prints as a JSON literal, a dataclass as a block, a
+tuple of dataclasses as blocks of the same name. Graphs and programs have a denser form of their own in text.py.
 """
 
 import dataclasses
@@ -76,7 +76,20 @@ def _parse_fields(cls: type[T], lines: list[str], at: int) -> tuple[T, int]:
             raise ValueError(f"{cls.__name__} has no field for the line {line!r}")
     if at == len(lines):
         raise ValueError(f"{cls.__name__}: the closing brace is missing")
+    missing = sorted(_required(cls) - set(found))
+    if missing:
+        raise ValueError(f"{cls.__name__}: nothing says {', '.join(missing)}")
     return cls(**found), at + 1
+
+
+def _required(cls: Any) -> set[str]:
+    """The fields without a default."""
+    nothing = dataclasses.MISSING
+    return {
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is nothing and field.default_factory is nothing
+    }
 
 
 def _dataclass_in(hint: Any) -> Any:

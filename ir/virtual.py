@@ -8,7 +8,7 @@ empty), so nothing depends on what padding would hold.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .blocks import Block, Device, Devices, Shards
+from .blocks import Block, Device, Devices, Shards, narrowed
 from .dims import size
 from .errors import VerificationError
 from .graph import Op, TensorType
@@ -121,11 +121,25 @@ def _all_reduce(op: Op, devices: Devices, shards: Shards) -> Shards:
 
 
 def _all_gather(op: Op, mapped: MappedGraph, devices: Devices, shards: Shards) -> Shards:
+    """Every device puts its new block together from what the devices along `axes` hold."""
+    import torch
+
     name = op.operands[0]
     type_, before = mapped.graph.types[name], mapped.shardings[name]
-    after = mapped.shardings[op.result]
-    whole = devices.join(shards, type_, before)
-    return devices.split(whole, type_, after)
+    result: Shards = {}
+    for group in devices.groups(_axes(op)):
+        whole = torch.zeros([size(dim) for dim in type_.shape], dtype=getattr(torch, type_.dtype))
+        known = torch.zeros_like(whole, dtype=torch.bool)
+        for device in group:
+            held = devices.block(device, type_, before)
+            narrowed(whole, held).copy_(shards[device])
+            narrowed(known, held).fill_(True)
+        for device in group:
+            wanted = devices.block(device, type_, mapped.shardings[op.result])
+            if not narrowed(known, wanted).all():
+                raise VerificationError(f"all_gather %{op.result}: device {device} lacks a part")
+            result[device] = narrowed(whole, wanted)
+    return result
 
 
 def _narrowed(op: Op, mapped: MappedGraph, devices: Devices, shards: Shards) -> Shards:

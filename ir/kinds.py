@@ -207,7 +207,8 @@ KINDS: dict[str, OpKind] = {
         OpKind(
             name="mask",
             doc="""Minus infinity where `query` must not see `key` (letters): later positions, and
-            those `window` or more behind; the last query stands at the last key.""",
+            those `window` or more behind; the last query stands at the last key. Without a letter
+            for `query` there is one query.""",
             operands=1,
             indices=_stated(),
             reference=run.mask,

@@ -254,6 +254,8 @@ class Program:
     mesh: Mesh
     graphs: Mapping[str, MappedGraph]
     stages: tuple[Stage, ...]
+    given: tuple[str, ...] = ()
+    """Values that come from outside: the hidden states, where only layers were mapped."""
     placement: Placement | None = None
     tried: tuple[Tried, ...] = field(default=())
     advice: tuple[str, ...] = field(default=())
@@ -267,7 +269,7 @@ class Program:
     @cached_property
     def transfers(self) -> tuple[Transfer, ...]:
         """Values that cross stages, by pair of stages, in order."""
-        made: dict[str, int] = {}
+        made = dict.fromkeys(self.given, 0)
         crossing: dict[tuple[int, int], dict[str, int]] = {}
         for at, stage in enumerate(self.stages):
             for call in stage.calls:
@@ -298,7 +300,7 @@ class Program:
         """Raise VerificationError unless graphs, calls and rectangles are consistent."""
         for mapped in self.graphs.values():
             mapped.verify(self.mesh)
-        made: set[str] = set()
+        made = set(self.given)
         for at, stage in enumerate(self.stages):
             for call in stage.calls:
                 self._verify_call(at, call, made)

@@ -46,6 +46,7 @@ def _blocks(program: Program) -> Iterator[str]:
         "layers": program.layers,
         "flops": program.flops,
         "advice": program.advice,
+        "given": program.given,
     }
     yield f"{_HEAD} {json.dumps(fields)}\n"
     yield f"mesh {program.mesh}\n"
@@ -91,7 +92,7 @@ def parse_program(text: str) -> Program:
 
     fields = json.loads(head.removeprefix(_HEAD))
     return Program(
-        **fields | {"advice": tuple(fields["advice"])},
+        **fields | {name: tuple(fields[name]) for name in ("advice", "given")},
         mesh=_mesh(mesh),
         workload=trees(Workload)[0],
         mapping=trees(Strategy)[0],

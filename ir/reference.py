@@ -118,10 +118,12 @@ def mask(
 
     (letters,), result = _indices(op)
     scores = aligned(operands[0], letters, result)
-    queries = torch.arange(scores.shape[result.index(op.text("query"))]) + offsets[0]
-    keys = torch.arange(scores.shape[result.index(op.text("key"))]) + offsets[1]
+    query, key = op.text("query"), op.text("key")
+    queries = torch.arange(scores.shape[result.index(query)] if query else 1) + offsets[0]
+    keys = torch.arange(scores.shape[result.index(key)]) + offsets[1]
     lag = len(keys) - len(queries) if lag is None else lag
-    hidden = aligned(_hidden(op, queries, keys, lag), op.text("query") + op.text("key"), result)
+    hidden = _hidden(op, queries, keys, lag)
+    hidden = aligned(hidden if query else hidden[0], query + key, result)
     return scores.masked_fill(hidden, -torch.inf)
 
 

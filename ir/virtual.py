@@ -28,7 +28,7 @@ def run_program(program: Program, state: "State") -> dict[str, "Tensor"]:
     Stages pass whole values to each other; within a stage a device sees only its blocks. One
     replica and one micro-batch are run: with more of either the caller splits the batch.
     """
-    values: dict[str, Tensor] = {}
+    values = {name: state[name] for name in program.given}
     outputs: dict[str, Tensor] = {}
     for stage in program.stages:
         for call in stage.calls:
@@ -186,9 +186,12 @@ def _mask(
     name, (letters,) = op.operands[0], indices_of(op).operands
     type_ = mapped.graph.types[name]
     block = devices.block(device, type_, mapped.shardings[name])
-    query, key = letters.index(op.text("query")), letters.index(op.text("key"))
-    lag = size(type_.shape[key]) - size(type_.shape[query])
-    return mask(op, [mine], (block[query].start, block[key].start), lag)
+    first: dict[str, int] = {
+        letter: places.start for letter, places in zip(letters, block, strict=True)
+    }
+    sizes = {letter: size(dim) for letter, dim in zip(letters, type_.shape, strict=True)}
+    query, key = op.text("query"), op.text("key")
+    return mask(op, [mine], (first.get(query, 0), first[key]), sizes[key] - sizes.get(query, 1))
 
 
 def _embedding(op: Op, block: Block, mine: list["Tensor"]) -> "Tensor":

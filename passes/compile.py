@@ -157,6 +157,7 @@ class Compiler:
             mesh=mesh,
             graphs=mapped,
             stages=tuple(manager.apply(cut, chain.bind(sizes))),
+            given=chain.given,
         )
         return manager.apply(Place(), program)
 

@@ -53,6 +53,16 @@ class Chain:
         return Chain(graphs, tuple(calls), self.shared)
 
     @property
+    def given(self) -> tuple[str, ...]:
+        """Values that come from outside the chain."""
+        made = set(() if self.shared is None else self.shared.results)
+        read: dict[str, None] = {}
+        for call in self.calls:
+            read |= dict.fromkeys(name for name in call.operands if name not in made)
+            made.update(call.results)
+        return tuple(read)
+
+    @property
     def pieces(self) -> int:
         """Pieces that may go to different stages."""
         return sum(call.integer("count") for call in self.calls)

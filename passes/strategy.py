@@ -8,6 +8,7 @@ known exactly enough to say how many stages it needs.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from .pieces import SHARED, Chain
 from .placement_shelves import count_fitting
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 GRID_SIDES = 40
 """Sides of a region that are tried along each direction, besides the whole wafer's shares."""
@@ -42,11 +44,11 @@ class Candidate:
 class Regions:
     """Regions that are looked at, as equally long arrays."""
 
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    head_groups: NDArray[np.int64]
+    rows: Integers
+    columns: Integers
+    head_groups: Integers
 
-    def sizes(self, layout: Layout) -> dict[str, NDArray[np.int64]]:
+    def sizes(self, layout: Layout) -> dict[str, Integers]:
         """The mesh axes of every region (as `lay_out.mesh_of` makes them)."""
         row_groups = self.head_groups if layout == "matmul" else np.ones_like(self.rows)
         return {
@@ -222,56 +224,58 @@ class Search:
         return Bounded(self.hardware, self.chain, pieces, table, self.layout)
 
     def _best(self, bounded: Bounded, split: Split, keep: int) -> Iterator[Candidate]:
-        needed = bounded.stages_needed
-        wafer, table = self.hardware.wafer, bounded.regions
+        """For every number of stages the fastest strategies that fit; if none does, the one that
+        asks for the least memory, with as many stages as the wafer has room for."""
+        needed, table = bounded.stages_needed, bounded.regions
+        wafer = self.hardware.wafer
         area = wafer.usable_rows * wafer.usable_columns / (table.rows * table.columns)
-        for stages in self._stage_counts(bounded, split):
+        for stages in self._stage_counts(split):
             count = np.where(np.isfinite(needed), np.maximum(needed, stages), stages)
             if self.pins.pp is not None:
                 count = np.full_like(needed, self.pins.pp)
             latency = bounded.latency_s(count, split.microbatches)
-            fits = (needed <= count) & (count * split.dp <= area) & (count <= self._pieces)
-            order = np.lexsort((latency, ~fits))
-            yield from self._first_placeable(bounded, split, order, count, latency, fits, keep)
+            fits = (needed <= count) & (count * split.dp <= area) & (count <= self.chain.pieces)
+            able = np.flatnonzero(fits)
+            able = able[np.argsort(latency[able], kind="stable")]
+            found = list(islice(self._placeable(bounded, split, able, count, latency), keep))
+            yield from found or [self._short(bounded, split, count, latency)]
 
-    @property
-    def _pieces(self) -> int:
-        return sum(call.integer("count") for call in self.chain.calls)
+    def _placeable(
+        self, bounded: Bounded, split: Split, able: Integers, count: Floats, latency: Floats
+    ) -> Iterator[Candidate]:
+        """Strategies in order, as far as the wafer has room for their rectangles."""
+        for at in able:
+            stages = int(count[at])
+            if self._room(bounded.regions, at) >= stages * split.dp:
+                yield self._candidate(bounded, split, at, stages, float(latency[at]), True)
 
-    def _stage_counts(self, bounded: Bounded, split: Split) -> list[int]:
+    def _short(self, bounded: Bounded, split: Split, count: Floats, latency: Floats) -> Candidate:
+        at = int(np.argmin(bounded.most_bytes / count))
+        room = self._room(bounded.regions, at) // split.dp
+        most = min(room, int(count[at]), self.chain.pieces)
+        stages = self.pins.pp or max(1, most)
+        return self._candidate(bounded, split, at, stages, float(latency[at]), False)
+
+    def _stage_counts(self, split: Split) -> list[int]:
         """Stages to try besides the fewest that memory asks for: more only pays in a pipeline."""
         if self.pins.pp is not None or split.microbatches == 1:
             return [1]
         counts = {1, *(2**n for n in range(1, 8)), split.microbatches}
-        return sorted(count for count in counts if count <= self._pieces)
+        return sorted(count for count in counts if count <= self.chain.pieces)
 
-    def _first_placeable(
-        self,
-        bounded: Bounded,
-        split: Split,
-        order: NDArray[np.int64],
-        count: Floats,
-        latency: Floats,
-        fits: NDArray[np.bool_],
-        keep: int,
-    ) -> Iterator[Candidate]:
-        found = 0
+    def _room(self, table: Regions, at: int) -> int:
+        return count_fitting(self.hardware.wafer, int(table.rows[at]), int(table.columns[at]))
+
+    def _candidate(
+        self, bounded: Bounded, split: Split, at: int, stages: int, bound_s: float, fits: bool
+    ) -> Candidate:
         table = bounded.regions
-        for at in order:
-            rows, columns, stages = int(table.rows[at]), int(table.columns[at]), int(count[at])
-            placeable = count_fitting(self.hardware.wafer, rows, columns) >= stages * split.dp
-            if fits[at] and not placeable:
-                continue
-            shared_out = bounded.most_bytes[at] / stages
-            strategy = Strategy(
-                dp=split.dp,
-                pp=stages,
-                region=(rows, columns),
-                layout=self.layout,
-                head_groups=int(table.head_groups[at]),
-                microbatch=split.microbatch,
-            )
-            yield Candidate(strategy, float(latency[at]), float(shared_out), bool(fits[at]))
-            found += 1
-            if found == keep:
-                return
+        strategy = Strategy(
+            dp=split.dp,
+            pp=stages,
+            region=(int(table.rows[at]), int(table.columns[at])),
+            layout=self.layout,
+            head_groups=int(table.head_groups[at]),
+            microbatch=split.microbatch,
+        )
+        return Candidate(strategy, bound_s, float(bounded.most_bytes[at] / stages), fits)

@@ -63,6 +63,7 @@ class Tiny:
     path: str
     values: Mapping[str, Any]
     _models: dict[Phase, Model] = field(default_factory=dict[Phase, Model])
+    _folded: dict[Phase, Model] = field(default_factory=dict[Phase, Model])
 
     def unsplit(self, phase: Phase) -> Model:
         if phase not in self._models:
@@ -71,8 +72,10 @@ class Tiny:
 
     def folded(self, phase: Phase) -> Model:
         """Decomposed and without views."""
-        model = self.unsplit(phase).map(Fuse().run).map(Decompose().run)
-        return FoldViews().run(model)
+        if phase not in self._folded:
+            model = self.unsplit(phase).map(Fuse().run).map(Decompose().run)
+            self._folded[phase] = FoldViews().run(model)
+        return self._folded[phase]
 
     @cached_property
     def hugging_face(self) -> Any:
@@ -178,7 +181,7 @@ def make_program() -> MakeProgram:
             ),
             mesh=mesh_of(split.rows, split.columns, split.head_groups, split.layout),
             graphs=graphs,
-            stages=tuple(_stages(_bound(chain, sizes), split.stages)),
+            stages=tuple(_stages(chain.bind(sizes), split.stages)),
         )
         program.verify()
         return program
@@ -186,21 +189,13 @@ def make_program() -> MakeProgram:
     return make
 
 
-def _bound(chain: Chain, sizes: Mapping[str, int]) -> Chain:
-    def bind(op: Op) -> Op:
-        return dataclasses.replace(op, types=tuple(type_.bind(sizes) for type_ in op.types))
-
-    calls = tuple(bind(call) for call in chain.calls)
-    return Chain(chain.graphs, calls, bind(chain.shared) if chain.shared else None)
-
-
 def _stages(chain: Chain, count: int) -> Iterator[Stage]:
     """Layers one by one, dealt out evenly; every stage makes the shared values itself."""
     calls = [part for call in chain.calls for part in _layers(call)]
-    length = -(-len(calls) // count)
-    for start in range(0, len(calls), length):
-        first = (chain.shared,) if chain.shared else ()
-        yield Stage((*first, *calls[start : start + length]))
+    first = (chain.shared,) if chain.shared else ()
+    for at in range(count):
+        start, stop = at * len(calls) // count, (at + 1) * len(calls) // count
+        yield Stage((*first, *calls[start:stop]))
 
 
 def _layers(call: Op) -> Iterator[Op]:

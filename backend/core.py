@@ -74,11 +74,13 @@ def product_work(core: Core, dtype: str, m: Number, n: Number, k: Number) -> Cor
 
 
 def map_work(core: Core, dtype: str, elements: Number, each: Work) -> CoreWork:
-    """An elementwise expression: one instruction a node, scalar functions one by one."""
+    """An elementwise expression: one instruction a node. A scalar function is a chain of steps,
+    taken either for one element after the other or, an instruction a step, for all of them."""
     rate = vector_elements_per_cycle(core, dtype)
     issue = core.software.issue_cycles
     vectors = each.arithmetic * (issue + ceil_div(elements, rate))
-    functions = each.functions * (issue + elements * core.function_cycles)
+    stepwise = core.function_cycles * (issue + ceil_div(elements, rate))
+    functions = each.functions * np.minimum(issue + elements * core.function_cycles, stepwise)
     nodes = each.arithmetic + each.functions
     bytes_ = DTYPE_BYTES[dtype] * elements * nodes
     return CoreWork(

@@ -44,6 +44,11 @@ class OpCost:
     word_hops: Number = 0.0
     """Words times hops over the whole mesh."""
 
+    @property
+    def stepped(self) -> bool:
+        """Whether its messages are under way while the core works on what came before."""
+        return self.op.kind == "grid_matmul"
+
 
 @dataclass(frozen=True)
 class Costing:

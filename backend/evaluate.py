@@ -183,9 +183,10 @@ class Evaluation:
 
     @cached_property
     def main_call(self) -> Op:
-        """The call of the graph that repeats most."""
+        """The call of the graph that repeats most; what every stage makes anew is no layer."""
         counts: dict[str, int] = {}
         calls = [call for stage in self.program.stages for call in stage.calls]
+        calls = [call for call in calls if call.text("body") != figures.SHARED]
         for call in calls:
             counts[call.text("body")] = counts.get(call.text("body"), 0) + call.integer("count")
         most = max(counts, key=lambda name: (counts[name], self.runs[name].cycles))

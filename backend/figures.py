@@ -16,6 +16,9 @@ from ..ir.result import (
     WorkloadFigures,
 )
 
+SHARED = "shared"
+"""The graph of the values that all layers read; passes/pieces.py names it."""
+
 LIMITS: dict[Fidelity, tuple[str, ...]] = {
     "bound": ("a lower bound: nothing waits for anything but its operands",),
     "fluid": (
@@ -148,7 +151,7 @@ def _contents(stage: Stage) -> str:
     parts: list[str] = []
     for call in stage.calls:
         first, count = call.integer("first"), call.integer("count")
-        if call.text("body") == "shared":
+        if call.text("body") == SHARED:
             continue
         if call.text("body").startswith("main."):
             parts.append("embedding" if not parts and not call.operands else "head")

@@ -3,7 +3,8 @@
 All cores of a mesh run the same program, so one core stands for all. It starts an operator when
 its operands are there and the core is free; a message leaves the core free after its launches.
 Messages in flight at the same time share the links along rows, those along columns and the ramp
-max-min fairly: each slows down until no resource carries more than a word a cycle.
+max-min fairly: each slows down until no resource carries more than a word a cycle. A product whose
+tiles travel has the links to itself: it starts when no message is in flight.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from .bound import GraphBound
 from .cost import OpCost
 
 EPSILON = 1e-9
+RESOLUTION = 1e-12
+"""Cycles that are less than this part of the time that has passed are none."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class _Network:
                 message.left -= step * speed / message.cycles
             self.now += step
             for message in self.flying:
-                if message.left <= EPSILON:
+                if message.left * message.cycles <= max(EPSILON, RESOLUTION * self.now):
                     message.end = self.now
             self.flying = [message for message in self.flying if message.end is None]
         self.now = max(self.now, until)
@@ -138,8 +141,11 @@ class _Core:
 
     def issue(self, cost: OpCost) -> None:
         """Start an operator whose operands are there."""
+        sends = float(cost.network_cycles) > 0
+        if sends and cost.stepped:
+            self.wait_for(tuple(self.flying))
         start, software = self.now, float(cost.launch_cycles)
-        if float(cost.network_cycles) > 0 and float(cost.work.cycles) == 0:
+        if sends and not cost.stepped:
             self.now += software
             message = _message(cost)
             self.network.send(self.now, message)

@@ -24,6 +24,10 @@ class GraphMemory:
     cache: Number
     activations: Number
 
+    def held(self, microbatches: int) -> Number:
+        """What stays between runs: the weights, and the caches of every micro-batch."""
+        return self.weights + microbatches * self.cache
+
 
 def graph_memory(mapped: MappedGraph, sizes: Sizes) -> GraphMemory:
     """The memory of one graph on a mesh or many."""

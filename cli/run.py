@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import __version__
-from ..ir.errors import VerificationError
+from ..ir.errors import UserError, VerificationError, nearest
 from ..ir.graph import Model, Phase
 from ..ir.program import Program, Workload
 from ..ir.store import Store, digest
@@ -82,7 +82,7 @@ def _program(
     with progress.step("compile", spent):
         workload = Workload(job.phase, job.batch, job.sequence, job.context, config.dtype)
         model = pipeline.LoadedModel(graph, workload, job.layers)
-        after = _Watcher(command.print_after, command.dump_ir) if watched else None
+        after = _watcher(command) if watched else None
         program = pipeline.compile_pinned(model, hardware, job.pins, job.seed, after)
     text = pipeline.print_program(program)
     if store is not None:
@@ -145,6 +145,16 @@ def _versions() -> str:
         if path.suffix in (".py", ".lark", ".txt")
     )
     return digest(__version__, version("torch"), version("transformers"), *code)
+
+
+def _watcher(command: Run) -> "_Watcher":
+    from ..passes.compile import PASSES
+
+    name = command.print_after
+    if name is not None and name not in PASSES:
+        known = ", ".join(PASSES)
+        raise UserError(f"--print-after: no pass '{name}', there are {known}{nearest(name, PASSES)}")
+    return _Watcher(name, command.dump_ir)
 
 
 class _Watcher:

@@ -73,7 +73,7 @@ class Core:
     vector_elements_per_cycle: Mapping[str, float]
     """Elementwise results a cycle by dtype."""
     function_cycles: float
-    """Cycles for a scalar function (exponential, division, root) of one element."""
+    """Steps of a scalar function (exponential, division, root), a cycle each for one element."""
     sram: Sram
     router: Router
     software: Software

@@ -16,6 +16,7 @@ from typing import Literal
 from .errors import VerificationError
 from .graph import Graph, Op, Phase
 from .hardware import Hardware
+from .kinds import Indices, kind_of
 
 Direction = Literal["rows", "columns"]
 Layout = Literal["matvec", "matmul"]
@@ -125,11 +126,48 @@ class MappedGraph:
             unknown = set(named) - set(mesh.sizes)
             if unknown or len(named) != len(set(named)):
                 raise VerificationError(f"{where}: sharding{sharding} does not fit mesh {mesh}")
+        for op in self.graph.ops:
+            self._verify_op(op)
         for output in self.graph.outputs:
             if self.shardings[output.name].partial:
                 raise VerificationError(
                     f"graph {self.graph.name}: output %{output.name} is a partial result"
                 )
+
+    def _verify_op(self, op: Op) -> None:
+        """Only a sum may read partial results, and whatever sees one device only must find the
+        parts of its operands that belong together there."""
+        where = f"graph {self.graph.name}: {op.kind} %{op.result}"
+        if op.kind in ("all_reduce", "reduce_scatter"):
+            for name in op.operands:
+                now = self.shardings[name]
+                function = op.attributes.get("function", "sum")
+                if now.partial != op.attributes["axes"] or now.function != function:
+                    raise VerificationError(f"{where} does not complete %{name}{now}")
+            return
+        partial = [name for name in op.operands if self.shardings[name].partial]
+        if partial:
+            raise VerificationError(f"{where} reads %{partial[0]}, a partial result")
+        kind = kind_of(op)
+        if kind.indices is not None and not kind.collective:
+            self._verify_local(where, op, kind.indices(op))
+
+    def _verify_local(self, where: str, op: Op, indices: Indices) -> None:
+        free = op.text("along") if op.kind == "concat" else ""
+        rows = zip((*indices.operands, indices.result), (*op.operands, op.result), strict=True)
+        cuts: dict[str, tuple[str, ...]] = {}
+        for letters, name in rows:
+            for letter, cut in zip(letters, self.shardings[name].axes, strict=True):
+                if letter not in free and cuts.setdefault(letter, cut) != cut:
+                    raise VerificationError(
+                        f"{where}: index {letter} is cut over {cuts[letter]} and {cut} at once"
+                    )
+        split = [letter for letter in indices.whole if letter not in free and cuts.get(letter)]
+        if split:
+            raise VerificationError(f"{where}: index {split[0]} may not be cut")
+        partial = {axis for letter in indices.reduced for axis in cuts[letter]}
+        if partial != set(self.shardings[op.result].partial):
+            raise VerificationError(f"{where}: the result is partial over {sorted(partial)}")
 
 
 @dataclass(frozen=True)

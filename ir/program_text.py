@@ -60,16 +60,15 @@ def _blocks(program: Program) -> Iterator[str]:
     for mapped in program.graphs.values():
         yield print_mapped(mapped)
     for stage in program.stages:
-        yield from _stage(stage)
+        yield print_stage(stage)
 
 
-def _stage(stage: Stage) -> Iterator[str]:
+def print_stage(stage: Stage) -> str:
+    """A stage: where it lies, what it holds, and its calls."""
     places = [dataclasses.astuple(place) for place in stage.places]
     memory = None if stage.memory is None else dataclasses.astuple(stage.memory)
-    yield f"stage {json.dumps({'places': places, 'memory': memory})} {{\n"
-    for call in stage.calls:
-        yield f"  {print_op(call)}\n"
-    yield "}\n"
+    calls = "".join(f"  {print_op(call)}\n" for call in stage.calls)
+    return f"stage {json.dumps({'places': places, 'memory': memory})} {{\n{calls}}}\n"
 
 
 def parse_program(text: str) -> Program:

@@ -107,7 +107,8 @@ class Compiler:
         for layout, graphs in laid_out.items():
             search = Search(self.hardware, chain, graphs, layout, pins)
             found.extend(search.ranked(self.workload.batch, groups, KEEP))
-        return sorted(found, key=lambda c: (not c.fits, c.bound_s if c.fits else c.core_bytes))
+        distinct = dict.fromkeys(found)
+        return sorted(distinct, key=lambda c: (not c.fits, c.bound_s if c.fits else c.core_bytes))
 
     def _best(
         self,
@@ -144,7 +145,8 @@ class Compiler:
         }
         mapped = _bound(graphs, sizes)
         pieces = pieces_of(self.hardware, mapped, mesh.sizes)
-        cut = Cut(pieces, self.hardware.core.usable_bytes, strategy.pp)
+        microbatches = -(-self.workload.batch // (strategy.dp * strategy.microbatch))
+        cut = Cut(pieces, self.hardware.core.usable_bytes, strategy.pp, microbatches)
         whole = chain.bind({**sizes, "batch": self.workload.batch})
         program = Program(
             model=name,

@@ -20,6 +20,8 @@ class Cut:
     pieces: Mapping[str, PieceCosts]
     usable_bytes: float
     stages: int
+    microbatches: int = 1
+    """Each has caches of its own, which stay in the core."""
     name: str = "cut"
 
     def run(self, chain: Chain) -> list[Stage]:
@@ -57,8 +59,7 @@ class Cut:
         return ends[::-1]
 
     def _held(self, name: str) -> float:
-        memory = self.pieces[name].memory
-        return float(memory.weights) + float(memory.cache)
+        return float(self.pieces[name].memory.held(self.microbatches))
 
     def _excess(
         self, chain: Chain, names: Sequence[str], first: int, held: np.ndarray
@@ -77,7 +78,7 @@ class Cut:
         shared = [] if chain.shared is None else [self.pieces[SHARED].memory]
         memory = CoreMemory(
             weights_bytes=int(sum(float(m.weights) for m in (*memories, *shared))),
-            cache_bytes=int(sum(float(m.cache) for m in memories)),
+            cache_bytes=int(self.microbatches * sum(float(m.cache) for m in memories)),
             activation_bytes=int(max(float(m.activations) for m in memories)),
         )
         calls = _joined(items)

@@ -52,9 +52,11 @@ def mesh_of(rows: int, columns: int, head_groups: int, layout: Layout) -> Mesh:
     """The mesh that fills a region: heads over the outer axis, their width over the inner one.
 
     Rows are grouped too where tiles travel, so that both sides of a product are cut alike. Cores
-    left over by the grouping stay idle.
+    left over by the grouping stay idle. Raises VerificationError for more groups than cores.
     """
     row_groups = head_groups if layout == "matmul" else 1
+    if rows < row_groups or columns < head_groups:
+        raise VerificationError(f"{head_groups} head groups on {rows} x {columns} cores")
     return Mesh(
         (
             Axis("yh", row_groups, "rows"),

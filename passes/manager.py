@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..ir.graph import Model
 from ..ir.program import MappedGraph, Program
-from ..ir.program_text import print_mapped, print_program
+from ..ir.program_text import print_mapped, print_program, print_stage
 from ..ir.text import print_model
 
 logger = logging.getLogger(__name__)
@@ -72,4 +72,4 @@ def _text(made: Any) -> str:
         case {**graphs} if all(isinstance(graph, MappedGraph) for graph in graphs.values()):
             return "".join(print_mapped(graph) for graph in graphs.values())
         case _:
-            return f"{made}\n"
+            return "".join(print_stage(stage) for stage in made)

@@ -90,6 +90,7 @@ class Bounded:
     pieces: Mapping[str, PieceCosts]
     regions: Regions
     layout: Layout
+    microbatches: int
 
     @cached_property
     def _clock(self) -> float:
@@ -128,8 +129,7 @@ class Bounded:
         return self._full(least_cycles(self.hardware, block, hops, columns, self.layout))
 
     def _held(self, name: str) -> Floats:
-        memory = self.pieces[name].memory
-        return self._full(memory.weights) + self._full(memory.cache)
+        return self._full(self.pieces[name].memory.held(self.microbatches))
 
     @cached_property
     def transient(self) -> Floats:
@@ -162,13 +162,13 @@ class Bounded:
         held = sum((self._held(c.text("body")) * c.integer("count") for c in self.chain.calls), 0.0)
         return held + self.transient
 
-    def latency_s(self, stages: Floats, microbatches: int) -> Floats:
+    def latency_s(self, stages: Floats) -> Floats:
         """A bound on a step: one micro-batch through all stages, the others behind it at the pace
         of a stage that is no shorter than the average and the longest piece."""
         stages = np.maximum(stages, 1)
         chain = self.path + stages * self.shared + (stages - 1) * self.handover
         pace = np.maximum(self.path / stages, self.longest) + self.shared
-        return (chain + (microbatches - 1) * pace) / self._clock
+        return (chain + (self.microbatches - 1) * pace) / self._clock
 
 
 @dataclass(frozen=True)
@@ -211,17 +211,20 @@ class Search:
     def ranked(self, batch: int, head_groups: Sequence[int], keep: int) -> Iterator[Candidate]:
         """The `keep` best strategies of every split, those that fit first."""
         table = regions(self.hardware.wafer, self.pins.region, head_groups)
-        known: dict[int, Bounded] = {}
+        known: dict[int, dict[str, PieceCosts]] = {}
         for split in splits(batch, self.pins):
             if split.microbatch not in known:
-                known[split.microbatch] = self._bounded(table, split.microbatch)
-            yield from self._best(known[split.microbatch], split, keep)
+                known[split.microbatch] = self._pieces(table, split.microbatch)
+            pieces = known[split.microbatch]
+            bounded = Bounded(
+                self.hardware, self.chain, pieces, table, self.layout, split.microbatches
+            )
+            yield from self._best(bounded, split, keep)
 
-    def _bounded(self, table: Regions, microbatch: int) -> Bounded:
+    def _pieces(self, table: Regions, microbatch: int) -> dict[str, PieceCosts]:
         sizes = {"batch": microbatch}
         bound = {n: MappedGraph(g.graph.bind(sizes), g.shardings) for n, g in self.graphs.items()}
-        pieces = pieces_of(self.hardware, bound, table.sizes(self.layout))
-        return Bounded(self.hardware, self.chain, pieces, table, self.layout)
+        return pieces_of(self.hardware, bound, table.sizes(self.layout))
 
     def _best(self, bounded: Bounded, split: Split, keep: int) -> Iterator[Candidate]:
         """For every number of stages the fastest strategies that fit; if none does, the one that
@@ -233,7 +236,7 @@ class Search:
             count = np.where(np.isfinite(needed), np.maximum(needed, stages), stages)
             if self.pins.pp is not None:
                 count = np.full_like(needed, self.pins.pp)
-            latency = bounded.latency_s(count, split.microbatches)
+            latency = bounded.latency_s(count)
             fits = (needed <= count) & (count * split.dp <= area) & (count <= self.chain.pieces)
             able = np.flatnonzero(fits)
             able = able[np.argsort(latency[able], kind="stable")]

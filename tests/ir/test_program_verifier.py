@@ -141,6 +141,39 @@ def test_no_output_may_be_a_partial_result(program: Program) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shardings", "message"),
+    [
+        (
+            {"s": Sharding((("y",),))},
+            "graph last: all_reduce %t does not complete %s on (y)",
+        ),
+        (
+            {"s": Sharding((("y",),), ("x",), "max")},
+            "graph last: all_reduce %t does not complete %s on (y) max(x)",
+        ),
+        (
+            {"h": Sharding(((), ("x",)), ("y",))},
+            "graph last: reduce %s reads %h, a partial result",
+        ),
+        (
+            {"s": Sharding(((),), ("x",))},
+            "graph last: reduce %s: index b is cut over ('y',) and () at once",
+        ),
+        (
+            {"h": Sharding((("y",), ()))},
+            "graph last: reduce %s: the result is partial over []",
+        ),
+    ],
+)
+def test_what_a_device_computes_alone_must_lie_on_it(
+    program: Program, shardings: dict[str, Sharding], message: str
+) -> None:
+    with pytest.raises(VerificationError) as raised:
+        with_last(program, **shardings).verify()
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (call("lst", ("h",), ()), "stage 1: call of lst: no such graph"),

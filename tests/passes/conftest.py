@@ -15,6 +15,7 @@ import pytest
 from wscc.frontend.hardware import load_hardware
 from wscc.frontend.model import load_model
 from wscc.ir.graph import Model, Op, Phase
+from wscc.ir.hardware import Hardware
 from wscc.ir.program import MappedGraph, Program, Stage, Strategy, Workload
 from wscc.ir.text import parse_model
 from wscc.passes.decompose import Decompose
@@ -50,7 +51,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {"model_type": "qwen3"},
 }
 
-TOKENS = 7
+TOKENS = 8
 """In the cache before a decode step, and in a prompt."""
 
 State = dict[str, Any]
@@ -160,9 +161,14 @@ MakeProgram = Callable[[Model, Split, int], Program]
 
 
 @pytest.fixture(scope="session")
-def make_program() -> MakeProgram:
+def wse2() -> Hardware:
+    """The shipped wafer as it is."""
+    return load_hardware("wse2").bind()
+
+
+@pytest.fixture(scope="session")
+def make_program(wse2: Hardware) -> MakeProgram:
     """A mapped program of a folded model for one batch, its stages cut between layers."""
-    hardware = load_hardware("wse2").bind()
 
     def make(model: Model, split: Split, batch: int) -> Program:
         sizes = {"batch": batch, "sequence": TOKENS, "context": TOKENS}
@@ -175,7 +181,7 @@ def make_program() -> MakeProgram:
             layers=model.layers,
             flops=0,
             workload=Workload(model.phase, batch, TOKENS, TOKENS, "float32"),
-            hardware=hardware,
+            hardware=wse2,
             mapping=Strategy(
                 1, split.stages, (split.rows, split.columns), split.layout, split.head_groups, batch
             ),

@@ -8,7 +8,9 @@ from wscc.ir.interpreter import run_model
 from wscc.ir.text import parse_graph, print_graph
 from wscc.passes.decompose import Decompose
 
-NORM = "%y: float32[batch, 3, 8] = norm({}) {{indices = {}, over = {}, epsilon = 0.1, function = {}}}"
+NORM = (
+    "%y: float32[batch, 3, 8] = norm({}) {{indices = {}, over = {}, epsilon = 0.1, function = {}}}"
+)
 ATTENTION = "%y: float32[batch, {}, 6, 5] = attention(%q, %k, %v) {{scale = 0.25, causal = {}}}"
 
 GRAPHS = {
@@ -95,10 +97,14 @@ def test_a_norm_that_also_transposes_is_refused() -> None:
     graph = parse_graph(
         f"graph main {{\ninput %x: float32[3, 3, 8] = data x\n{line}\noutput %y = data y\n}}"
     )
-    with pytest.raises(VerificationError, match="norm %y: the operand's indices are not the result"):
+    with pytest.raises(
+        VerificationError, match="norm %y: the operand's indices are not the result"
+    ):
         Decompose().run(graph)
 
 
 def test_other_operators_stay_as_they_are() -> None:
-    graph = graph_of('%y: float32[batch, 3, 8] = elementwise(%x) {indices = "bse->bse", expr = "-a"}')
+    graph = graph_of(
+        '%y: float32[batch, 3, 8] = elementwise(%x) {indices = "bse->bse", expr = "-a"}'
+    )
     assert Decompose().run(graph) == graph

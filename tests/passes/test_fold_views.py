@@ -144,9 +144,7 @@ def test_any_views_between_products_fold_or_are_refused(graph: Graph) -> None:
         ),
     ],
 )
-def test_a_view_that_no_splitting_explains_is_refused(
-    lines: tuple[str, ...], message: str
-) -> None:
+def test_a_view_that_no_splitting_explains_is_refused(lines: tuple[str, ...], message: str) -> None:
     head = ("graph main {", "input %x: float32[4, 6] = data x")
     graph = parse_graph("\n".join((*head, *lines, "output %z = data z", "}")))
     graph.verify()

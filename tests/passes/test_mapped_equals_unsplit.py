@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 from wscc.ir.graph import Model, Phase
+from wscc.ir.hardware import Hardware
 from wscc.ir.interpreter import run_model
+from wscc.ir.pins import Pins
+from wscc.ir.program import Workload
 from wscc.ir.virtual import run_program
+from wscc.passes.compile import Compiler
 
 TOLERANCE = 1e-5
-TOKENS = 7
+TOKENS = 8
 
 CASES = ((1, 1, 1, 1), (2, 2, 2, 3), (2, 3, 1, 1), (3, 2, 2, 1), (3, 2, 1, 3), (4, 6, 2, 3))
 """Rows, columns, head groups, batch."""
@@ -84,3 +88,19 @@ def test_more_devices_than_elements_leave_some_idle(
         program = make_program(tiny.folded(phase), make_split(layout, 9, 5, 1), 1)
         state, expected = tiny.state_and_expected(phase, 1)
         assert worst(run_program(program, state), expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("stages", (1, 2, 3))
+@pytest.mark.parametrize("phase", ("decode", "prefill"))
+@pytest.mark.parametrize("family", ("llama", "mistral"))
+def test_a_compiled_program_computes_what_hugging_face_computes(
+    make_tiny: Callable[[str], Any], wse2: Hardware, family: str, phase: Phase, stages: int
+) -> None:
+    tiny = make_tiny(family)
+    workload = Workload(phase, 3, TOKENS, TOKENS, "float32")
+    pins = Pins(dp=1, pp=stages, region=(2, 3), microbatch=3)
+    program = Compiler(wse2, workload, pins).compile(tiny.unsplit(phase))
+    program.verify()
+    assert len(program.stages) == stages
+    state, expected = tiny.state_and_expected(phase, 3)
+    assert worst(run_program(program, state), expected) < TOLERANCE

@@ -88,9 +88,7 @@ def test_shared_values_are_made_where_the_layers_want_them(
     mapped = laid_out(models[phase], layout)
     made = {o.source: mapped["shared"].shardings[o.name] for o in mapped["shared"].graph.outputs}
     layer = mapped["layer"]
-    wanted = {
-        i.source: layer.shardings[i.name] for i in layer.graph.inputs if i.role == "shared"
-    }
+    wanted = {i.source: layer.shardings[i.name] for i in layer.graph.inputs if i.role == "shared"}
     assert made == wanted
 
 

@@ -1,7 +1,7 @@
 """Hidden states pass from a stage's rectangle to the next one's over the wafer's links."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +10,7 @@ from ..ir.hardware import Hardware
 from ..ir.program import Layout, Program, Rectangle
 from .collectives import Line, all_gather
 from .extents import Number, ceil_div
-from .network import Flows, bound_s, fabric_of
+from .network import Fabric, Flows, bound_s, fabric_of
 from .workload import PieceCosts
 
 
@@ -56,10 +56,12 @@ def handovers(program: Program, pieces: dict[str, PieceCosts], contended: bool) 
     """The hand-overs between consecutive stages of one replica.
 
     With `contended` all replicas' and stages' hand-overs are in flight together, as they are when
-    micro-batches follow each other; otherwise each has the wafer to itself.
+    micro-batches follow each other; otherwise, and where stages are not placed, each has the wafer
+    to itself.
     """
     hardware, layout = program.hardware, program.mapping.layout
-    fabric = fabric_of(hardware.wafer)
+    placed = all(stage.places for stage in program.stages)
+    fabric = _fabric(program, placed)
     core = hardware.core
     block = float(_carried_block(program, pieces))
     words = np.ceil(block / core.router.width_bytes)
@@ -71,7 +73,7 @@ def handovers(program: Program, pieces: dict[str, PieceCosts], contended: bool) 
         return []
     alone = [bound_s(fabric, flows) for flows in per_pair]
     ends = alone
-    if contended:
+    if contended and placed:
         from .network_fluid import fluid
 
         together = fluid(fabric, _concatenated(per_pair))
@@ -92,6 +94,14 @@ def handovers(program: Program, pieces: dict[str, PieceCosts], contended: bool) 
     ]
 
 
+def _fabric(program: Program, placed: bool) -> Fabric:
+    """The wafer's network; where stages are not placed, one with room for two side by side."""
+    fabric = fabric_of(program.hardware.wafer)
+    if placed:
+        return fabric
+    return replace(fabric, columns=max(fabric.columns, 2 * program.mapping.region[1]))
+
+
 def _carried_block(program: Program, pieces: dict[str, PieceCosts]) -> Number:
     """Bytes of a core's block of the hidden states."""
     first = program.stages[0].calls[-1]
@@ -110,7 +120,7 @@ def _pair_flows(program: Program, at: int, block: float) -> Flows:
     stages = program.stages
     rows, columns = program.mapping.region
     sources = stages[at].places or (Rectangle(0, 0, rows, columns),)
-    targets = stages[at + 1].places or (Rectangle(0, 0, rows, columns),)
+    targets = stages[at + 1].places or (Rectangle(0, columns, rows, columns),)
     pairs = zip(sources, targets, strict=True)
     return _concatenated([_flows(program, a, b, block) for a, b in pairs])
 

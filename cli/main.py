@@ -65,7 +65,6 @@ def _start_logging(talk: Talk) -> None:
     handler.setFormatter(_Formatter())
     logger.handlers[:] = [handler]
     logger.setLevel(logging.ERROR if talk.quiet else _LEVELS[min(talk.verbosity, 2)])
-    logger.propagate = False
 
 
 class _Formatter(logging.Formatter):

@@ -135,7 +135,7 @@ def compile_pinned(
     """`compile` with the pins already read; `after` is called behind every pass."""
     from ..passes.compile import Compiler
 
-    compiler = Compiler(hardware, model.workload, pins, model.layers, after)
+    compiler = Compiler(hardware, model.workload, pins, model.layers, seed, after)
     return compiler.compile(model.model)
 
 

@@ -152,8 +152,8 @@ def _watcher(command: Run) -> "_Watcher":
 
     name = command.print_after
     if name is not None and name not in PASSES:
-        known = ", ".join(PASSES)
-        raise UserError(f"--print-after: no pass '{name}', there are {known}{nearest(name, PASSES)}")
+        hint = nearest(name, PASSES)
+        raise UserError(f"--print-after: no pass '{name}', there are {', '.join(PASSES)}{hint}")
     return _Watcher(name, command.dump_ir)
 
 

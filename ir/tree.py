@@ -1,7 +1,8 @@
 """Text form of plain dataclass trees (hardware, result): printed by type, parsed back by type.
 
 A scalar, and a tuple or mapping of scalars, prints as a JSON literal, a dataclass as a block, a
-tuple of dataclasses as blocks of the same name. Graphs and programs have a denser form of their own in text.py.
+tuple of dataclasses as blocks of the same name. Graphs and programs have a denser form of their
+own in text.py.
 """
 
 import dataclasses

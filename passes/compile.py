@@ -47,6 +47,8 @@ class Compiler:
     pins: Pins = field(default_factory=Pins)
     layers: int | None = None
     """Only so many of the repeated layers, no embedding or head."""
+    seed: int = 0
+    """Of the placement's search."""
     after: AfterPass | None = None
 
     def compile(self, model: Model) -> Program:
@@ -161,7 +163,7 @@ class Compiler:
             stages=tuple(manager.apply(cut, chain.bind(sizes))),
             given=chain.given,
         )
-        return manager.apply(Place(), program)
+        return manager.apply(Place(self.seed), program)
 
 
 def _bound(graphs: Graphs, sizes: Mapping[str, int]) -> dict[str, MappedGraph]:
@@ -182,10 +184,8 @@ def _advice(free: Candidate, program: Program) -> tuple[str, ...]:
     if free.fits:
         strategy = free.strategy
         rows, columns = strategy.region
-        return (
-            f"--region {rows}x{columns} --mapping pp={strategy.pp},dp={strategy.dp} fits, "
-            f"at a bound of {free.bound_s:.4g} s",
-        )
+        pins = f"--region {rows}x{columns} --mapping pp={strategy.pp},dp={strategy.dp}"
+        return (f"{pins} (at least {free.bound_s:.4g} s)",)
     held = max(stage.memory.total_bytes for stage in program.stages if stage.memory)
     reserved = program.hardware.core.sram.reserved_bytes
     kib = -(-(held + int(reserved)) // 1024)

@@ -17,6 +17,7 @@ class Place:
     left unplaced.
     """
 
+    seed: int = 0
     name: str = "place"
 
     def run(self, program: Program) -> Program:
@@ -33,7 +34,9 @@ class Place:
         )
         sizes = (program.mapping.region,) * (stages * replicas)
         try:
-            placed = place(PlacementProblem(program.hardware.wafer, sizes, exchanges))
+            placed = place(
+                PlacementProblem(program.hardware.wafer, sizes, exchanges, seed=self.seed)
+            )
         except PlacementError:
             return program
         found = [

@@ -35,6 +35,8 @@ class PlacementProblem:
     sizes: tuple[tuple[int, int], ...]
     exchanges: tuple[Exchange, ...] = ()
     anchors: tuple[Anchor, ...] = ()
+    seed: int = 0
+    """Of the solver's search."""
 
     @cached_property
     def equal(self) -> bool:

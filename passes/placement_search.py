@@ -96,7 +96,7 @@ def _solve(
         else:
             model.add(row == at.row)
             model.add(column == at.column)
-    solver = _solver(work)
+    solver = _solver(work, problem.seed)
     status = solver.solve(model)
     least = solver.best_objective_bound * unit
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
@@ -108,13 +108,14 @@ def _solve(
     return places, least
 
 
-def _solver(work: float) -> cp_model.CpSolver:
-    """One worker, a fixed seed, stopped by deterministic time."""
+def _solver(work: float, seed: int) -> cp_model.CpSolver:
+    """One worker, a given seed, stopped by deterministic time; an interrupt is ours to handle."""
     from ortools.sat.python import cp_model
 
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
-    solver.parameters.random_seed = 0
+    solver.parameters.random_seed = seed
+    solver.parameters.catch_sigint_signal = False
     solver.parameters.max_deterministic_time = work
     solver.parameters.use_timetabling_in_no_overlap_2d = True
     solver.parameters.use_energetic_reasoning_in_no_overlap_2d = True

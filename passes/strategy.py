@@ -28,6 +28,8 @@ GRID_SIDES = 40
 """Sides of a region that are tried along each direction, besides the whole wafer's shares."""
 SHARES = 8
 MAX_MICROBATCHES = 6
+LEAST_LOOKED_AT = 256
+"""Strategies that are looked at closely where none fits."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,11 @@ class Bounded:
 
     @cached_property
     def handover(self) -> Floats:
-        """Cycles to pass hidden states to the nearest other rectangle."""
+        """Cycles to pass hidden states to the nearest other rectangle: over the edge between the
+        two in `matvec`, where each row sends from there."""
         block = self._full(self.pieces[self.chain.calls[0].text("body")].carried_bytes)
-        hops = np.minimum(self.regions.rows, self.regions.columns).astype(float)
+        shorter = np.minimum(self.regions.rows, self.regions.columns).astype(float)
+        hops = 1.0 if self.layout == "matvec" else shorter
         columns = self.regions.columns.astype(float)
         return self._full(least_cycles(self.hardware, block, hops, columns, self.layout))
 
@@ -229,11 +233,9 @@ class Search:
     def _best(self, bounded: Bounded, split: Split, keep: int) -> Iterator[Candidate]:
         """For every number of stages the fastest strategies that fit; if none does, the one that
         asks for the least memory, with as many stages as the wafer has room for."""
-        needed, table = bounded.stages_needed, bounded.regions
-        wafer = self.hardware.wafer
-        area = wafer.usable_rows * wafer.usable_columns / (table.rows * table.columns)
+        needed, area = bounded.stages_needed, self._area_share(bounded.regions)
         for stages in self._stage_counts(split):
-            count = np.where(np.isfinite(needed), np.maximum(needed, stages), stages)
+            count = np.clip(needed, stages, self.chain.pieces)
             if self.pins.pp is not None:
                 count = np.full_like(needed, self.pins.pp)
             latency = bounded.latency_s(count)
@@ -253,11 +255,24 @@ class Search:
                 yield self._candidate(bounded, split, at, stages, float(latency[at]), True)
 
     def _short(self, bounded: Bounded, split: Split, count: Floats, latency: Floats) -> Candidate:
-        at = int(np.argmin(bounded.most_bytes / count))
-        room = self._room(bounded.regions, at) // split.dp
-        most = min(room, int(count[at]), self.chain.pieces)
-        stages = self.pins.pp or max(1, most)
-        return self._candidate(bounded, split, at, stages, float(latency[at]), False)
+        """The strategy that asks the least memory of a core, with no more stages than the wafer
+        has room for, unless they are pinned."""
+        by_area = np.floor(self._area_share(bounded.regions) / split.dp)
+        demand = bounded.most_bytes / np.clip(by_area, 1, count)
+        demand = np.where(by_area >= (self.pins.pp or 1), demand, np.inf)
+        likely = np.argsort(demand, kind="stable")[:LEAST_LOOKED_AT]
+        room = np.array([self._room(bounded.regions, at) // split.dp for at in likely])
+        stages = np.maximum(1, np.minimum(count[likely], room))
+        if self.pins.pp is not None:
+            stages = np.where(room >= self.pins.pp, self.pins.pp, 1)
+        least = int(np.argmin(bounded.most_bytes[likely] / stages))
+        at, wanted = int(likely[least]), self.pins.pp or int(stages[least])
+        return self._candidate(bounded, split, at, wanted, float(latency[at]), False)
+
+    def _area_share(self, table: Regions) -> Floats:
+        """How many of each region the wafer's cores would make up."""
+        wafer = self.hardware.wafer
+        return wafer.usable_rows * wafer.usable_columns / (table.rows * table.columns)
 
     def _stage_counts(self, split: Split) -> list[int]:
         """Stages to try besides the fewest that memory asks for: more only pays in a pipeline."""

@@ -154,7 +154,7 @@ def test_operands_that_swap_names_do_not_capture_each_other() -> None:
 
 
 def test_substitution_keeps_the_exponents_of_numbers_and_the_names_of_functions() -> None:
-    replaced = {letter: "z" for letter in "abcdefghijklmnopqrstuvwxy"}
+    replaced = dict.fromkeys("abcdefghijklmnopqrstuvwxy", "z")
     assert substitute("exp(a) + 1e-05", replaced) == "exp(z) + 1e-05"
     assert evaluate(substitute("a + 2.e-5", {"e": "b"}), [torch.zeros(())]) == 2e-5
 

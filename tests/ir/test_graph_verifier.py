@@ -219,6 +219,6 @@ def test_a_graph_is_filed_under_its_own_name() -> None:
 
 
 def test_the_graph_as_networkx_has_an_edge_for_every_use() -> None:
-    text = f"graph g {{\ninput %x: float32[batch, 4] = data x\ninput %w: float32[6, 4] = weight w\n{MATMUL}\n}}"
-    dag = parse_graph(text).dag
+    inputs = "input %x: float32[batch, 4] = data x\ninput %w: float32[6, 4] = weight w"
+    dag = parse_graph(f"graph g {{\n{inputs}\n{MATMUL}\n}}").dag
     assert sorted(dag.edges) == [("w", "y"), ("x", "y")]

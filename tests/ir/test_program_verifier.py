@@ -79,7 +79,7 @@ def with_last(program: Program, **shardings: Sharding) -> Program:
 
 def with_stage(program: Program, at: int, **changes: object) -> Program:
     stages = list(program.stages)
-    stages[at] = dataclasses.replace(stages[at], **changes)  # pyright: ignore[reportArgumentType]
+    stages[at] = dataclasses.replace(stages[at], **changes)
     return program.with_stages(stages)
 
 
@@ -145,7 +145,7 @@ def test_no_output_may_be_a_partial_result(program: Program) -> None:
     [
         (
             {"s": Sharding((("y",),))},
-            "graph last: all_reduce %t does not complete %s on (y)",
+            "graph last: reduce %s: the result is partial over ['x']",
         ),
         (
             {"s": Sharding((("y",),), ("x",), "max")},

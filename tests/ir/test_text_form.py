@@ -42,13 +42,15 @@ def ops(draw: st.DrawFn) -> Op:
     )
 
 
+INPUTS = st.builds(Input, NAMES, TYPES, st.sampled_from(ROLES), SOURCES)
+OUTPUTS = st.builds(Output, NAMES, st.sampled_from(ROLES), SOURCES)
 GRAPHS = st.builds(
     Graph,
     NAMES,
-    st.lists(st.builds(Input, NAMES, TYPES, st.sampled_from(ROLES), SOURCES), max_size=3).map(tuple),
+    st.lists(INPUTS, max_size=3).map(tuple),
     st.lists(ops(), max_size=4).map(tuple),
-    st.lists(st.builds(Output, NAMES, st.sampled_from(ROLES), SOURCES), max_size=3).map(tuple),
-)  # fmt: skip
+    st.lists(OUTPUTS, max_size=3).map(tuple),
+)
 
 
 @st.composite
@@ -63,19 +65,19 @@ def models(draw: st.DrawFn) -> Model:
     return Model(name, draw(st.sampled_from(["prefill", "decode", "train"])), "bfloat16", graphs)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(GRAPHS)
 def test_a_graph_is_read_back_as_it_was_printed(graph: Graph) -> None:
     assert parse_graph(print_graph(graph)) == graph
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(models())
 def test_a_model_is_read_back_as_it_was_printed(model: Model) -> None:
     assert parse_model(print_model(model)) == model
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(GRAPHS)
 def test_annotations_are_collected_by_value(graph: Graph) -> None:
     wanted = {name: f" on (y*x, -) max(y) room 0,{at}" for at, name in enumerate(graph.types)}

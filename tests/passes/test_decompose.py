@@ -58,7 +58,7 @@ def test_the_parts_compute_what_the_whole_computes(name: str) -> None:
     torch.testing.assert_close(run(parts), run(graph))
 
 
-@pytest.mark.parametrize("name", ("rms_norm", "layer_norm", "attention_with_window"))
+@pytest.mark.parametrize("name", ["rms_norm", "layer_norm", "attention_with_window"])
 def test_the_parts_are_these(name: str, golden: object) -> None:
     assert callable(golden)
     golden(f"decompose_{name}.txt", print_graph(Decompose().run(graph_of(GRAPHS[name]))))

@@ -51,12 +51,12 @@ def assert_same(model: Model, folded: Model, sizes: dict[str, int]) -> None:
         torch.testing.assert_close(after[name].reshape(value.shape), value, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("sizes", ({"batch": 1, "context": 5}, {"batch": 3, "context": 4}))
+@pytest.mark.parametrize("sizes", [{"batch": 1, "context": 5}, {"batch": 3, "context": 4}])
 def test_a_decode_layer_folds(layer_model: Model, sizes: dict[str, int]) -> None:
     assert_same(layer_model, FoldViews().run(layer_model.map(Decompose().run)), sizes)
 
 
-@pytest.mark.parametrize("sizes", ({"batch": 1, "sequence": 5}, {"batch": 3, "sequence": 1}))
+@pytest.mark.parametrize("sizes", [{"batch": 1, "sequence": 5}, {"batch": 3, "sequence": 1}])
 def test_a_prefill_layer_folds(prompt_model: Model, sizes: dict[str, int]) -> None:
     assert_same(prompt_model, FoldViews().run(prompt_model.map(Decompose().run)), sizes)
 
@@ -126,7 +126,9 @@ def test_any_views_between_products_fold_or_are_refused(graph: Graph) -> None:
     model = alone(graph)
     try:
         folded = FoldViews().run(model)
-    except VerificationError:
+    except VerificationError as refused:
+        if not str(refused).startswith("a view cuts a dimension of"):
+            raise
         return
     assert_same(model, folded, {})
 

@@ -39,8 +39,8 @@ def bound(model: Model, batch: int) -> Model:
     return model.bind({"batch": batch, "sequence": TOKENS, "context": TOKENS})
 
 
-@pytest.mark.parametrize("batch", (1, 3))
-@pytest.mark.parametrize("phase", ("prefill", "decode"))
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_neither_decomposing_nor_folding_changes_what_a_model_computes(
     tiny: Any, phase: Phase, batch: int
 ) -> None:
@@ -62,7 +62,7 @@ def test_every_mesh_computes_what_hugging_face_computes(
         assert worst(run_program(program, state), wanted) < TOLERANCE, split
 
 
-@pytest.mark.parametrize("stages", (2, 3))
+@pytest.mark.parametrize("stages", [2, 3])
 @pytest.mark.parametrize(("phase", "layout"), WAYS)
 def test_stages_pass_on_what_the_layers_carry(
     make_tiny: Callable[[str], Any],
@@ -90,9 +90,9 @@ def test_more_devices_than_elements_leave_some_idle(
         assert worst(run_program(program, state), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("stages", (1, 2, 3))
-@pytest.mark.parametrize("phase", ("decode", "prefill"))
-@pytest.mark.parametrize("family", ("llama", "mistral"))
+@pytest.mark.parametrize("stages", [1, 2, 3])
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+@pytest.mark.parametrize("family", ["llama", "mistral"])
 def test_a_compiled_program_computes_what_hugging_face_computes(
     make_tiny: Callable[[str], Any], wse2: Hardware, family: str, phase: Phase, stages: int
 ) -> None:

@@ -45,7 +45,7 @@ def sound(
 ) -> Sound:
     phase, layout = request.param
     tiny = make_tiny("qwen3")
-    program = make_program(tiny.folded(phase), make_split(layout, 4, 6, 2), BATCH)
+    program = make_program(tiny.folded(phase), make_split(layout, 4, 4, 2), BATCH)
     return Sound(program, *tiny.state_and_expected(phase, BATCH))
 
 

@@ -1,0 +1,170 @@
+"""Collectives against the published formulas of a circuit-like network.
+
+"Near-Optimal Wafer-Scale Reduce", arXiv 2404.15888: B words, P cores in a row, a ramp of T_R = 2
+cycles, a word a cycle a link, a cycle a hop.
+"""
+
+from collections.abc import Callable
+from dataclasses import astuple
+from math import ceil, floor, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wscc.backend import collectives
+from wscc.backend.collectives import Line, Traffic, all_gather, all_reduce, reduce_scatter
+from wscc.ir.hardware import Hardware
+
+RAMP = 2
+RELAY = 2 * RAMP + 1
+ALL = (all_reduce, reduce_scatter, all_gather)
+WHOLE = 10**9
+"""Cores of a die: no line crosses a boundary."""
+
+
+@pytest.fixture(scope="module")
+def hardware(make_hardware: Callable[..., Hardware]) -> Hardware:
+    return make_hardware()
+
+
+def line(cores: int | np.ndarray, die: int = WHOLE) -> Line:
+    return Line(cores, 1, die)
+
+
+@pytest.mark.parametrize("words", (1, 7, 500))
+@pytest.mark.parametrize("cores", (2, 3, 20, 661))
+def test_an_all_gather_is_the_published_broadcast(
+    hardware: Hardware, words: int, cores: int
+) -> None:
+    assert all_gather(hardware, line(cores), words).cycles == words + cores + 2 * RAMP
+
+
+@pytest.mark.parametrize("words", (1, 7, 500))
+@pytest.mark.parametrize("cores", (2, 3, 20, 661))
+def test_a_reduce_scatter_is_the_published_chain(
+    hardware: Hardware, words: int, cores: int
+) -> None:
+    assert reduce_scatter(hardware, line(cores), words).cycles == (
+        words + (2 * RAMP + 2) * (cores - 1)
+    )
+
+
+def two_phases(words: int, cores: int) -> int:
+    """By hand: chains of half a group, then of half the groups, and a multicast of half a line."""
+    group = ceil(sqrt(cores))
+    inner, outer = floor(group / 2), floor(ceil(cores / group) / 2)
+    inside = 2 * words + inner + RELAY * inner
+    across = 2 * words + outer * group + RELAY * outer
+    back = words + ceil(cores / 2) + RELAY
+    return inside + across + back
+
+
+@pytest.mark.parametrize("words", (1, 5, 50))
+@pytest.mark.parametrize("cores", (144, 420, 660))
+def test_a_long_line_is_reduced_in_two_phases_from_both_sides(
+    hardware: Hardware, words: int, cores: int
+) -> None:
+    """The published two-phase reduce chains from one end: 2 B through a core, P - 1 hops and
+    2 sqrt(P) - 2 cores that add. Ours has the roots in the middle, as WaferLLM's kernel has:
+    half the hops and cores, but two chains meet in a root, which takes in 2 B each phase.
+    """
+    traffic = all_reduce(hardware, line(cores), words)
+    assert traffic.cycles == two_phases(words, cores)
+    assert traffic.launches == 3
+    published = 2 * words + cores - 1 + RELAY * (2 * sqrt(cores) - 2) + words + cores + 2 * RAMP
+    assert traffic.cycles <= published + 2 * words
+
+
+def test_a_short_line_is_reduced_in_one_chain(hardware: Hardware) -> None:
+    """Two launches instead of three are worth more than the chain's few cores more."""
+    traffic = all_reduce(hardware, line(8), 3)
+    assert traffic.launches == 2
+    assert traffic.cycles == (2 * 3 + 4 * (1 + RELAY)) + (3 + 4 + RELAY)
+
+
+@pytest.mark.parametrize(
+    ("cores", "words", "published"),
+    (
+        (420, (1, 15, 5, 1, 1, 5, 5, 1, 35, 5), 5720),
+        (660, (1, 11, 4, 1, 1, 4, 4, 1, 22, 4), 8365),
+    ),
+)
+def test_ten_all_reduces_of_a_layer_take_what_the_measured_kernel_implies(
+    hardware: Hardware, cores: int, words: tuple[int, ...], published: int
+) -> None:
+    """The collectives of WaferLLM's decode (arXiv 2502.04563), launches apart: two norms, fused
+    query-key-value, scores, softmax's maximum and sum, values, output, fused up-gate, down."""
+    cycles = sum(float(all_reduce(hardware, line(cores), n).cycles) for n in words)
+    assert cycles == pytest.approx(published, rel=0.01)
+
+
+@pytest.mark.parametrize("collective", ALL)
+def test_one_core_has_nothing_to_do(
+    hardware: Hardware, collective: Callable[[Hardware, Line, float], Traffic]
+) -> None:
+    assert not any(astuple(collective(hardware, line(1), 50)))
+
+
+def total(hardware: Hardware, traffic: Traffic) -> np.ndarray:
+    return np.asarray(traffic.cycles + hardware.core.software.launch_cycles * traffic.launches)
+
+
+@pytest.mark.parametrize("collective", ALL)
+@pytest.mark.parametrize("die", (WHOLE, 66))
+def test_more_cores_or_words_are_never_faster(
+    make_hardware: Callable[..., Hardware],
+    collective: Callable[[Hardware, Line, float], Traffic],
+    die: int,
+) -> None:
+    hardware = make_hardware(link={"share": 0.5, "latency_s": 20e-9})
+    longer = collective(hardware, line(np.arange(1, 1000), die), 40)
+    assert (np.diff(total(hardware, longer)) >= 0).all()
+    for cores in (2, 30, 500):
+        runs = [collective(hardware, line(cores, die), words) for words in range(1, 300, 7)]
+        assert (np.diff([total(hardware, run) for run in runs]) >= 0).all()
+
+
+@given(st.integers(2, 1000), st.integers(1, 10**6))
+def test_no_collective_is_faster_than_its_words_over_a_link(
+    hardware: Hardware, cores: int, words: int
+) -> None:
+    for collective in ALL:
+        traffic = collective(hardware, line(cores), words)
+        assert float(traffic.cycles) >= float(traffic.link_words)
+        assert float(traffic.cycles) >= float(traffic.ramp_words) / 2
+
+
+def test_a_slow_die_boundary_slows_the_whole_stream(make_hardware: Callable[..., Hardware]) -> None:
+    slow = make_hardware(link={"share": 0.25})
+    inside, across = (all_gather(slow, line(n, die=10), 100).cycles for n in (10, 11))
+    assert inside == 100 + 9 + RELAY
+    assert across == 400 + 10 + RELAY
+
+
+def test_a_long_die_boundary_delays_once_a_crossing(
+    make_hardware: Callable[..., Hardware],
+) -> None:
+    hardware = make_hardware(link={"latency_s": 21 / 1.1e9})
+    extra = collectives.crossing_cycles(hardware)
+    assert extra == pytest.approx(20)
+    assert all_gather(hardware, line(25, die=10), 3).cycles == pytest.approx(
+        3 + 24 + RELAY + 2 * extra
+    )
+
+
+def test_without_multicast_every_core_passes_the_words_on(
+    make_hardware: Callable[..., Hardware],
+) -> None:
+    hardware = make_hardware(router={"multicast": False})
+    assert all_gather(hardware, line(20), 3).cycles == 3 + 19 * (1 + RELAY)
+
+
+def test_a_core_gets_its_tiles_over_two_hops(hardware: Hardware) -> None:
+    """MeshGEMM's interleaved ring (arXiv 2502.04563): neighbours are two hops apart."""
+    step = collectives.shift_step(hardware, 30, 20)
+    assert step.cycles == 30 + 20 + 2 + RELAY
+    assert (step.launches, step.row_words, step.column_words) == (1, 30, 20)
+    step = collectives.reduce_step(hardware, shifted=30, summed=20)
+    assert step.cycles == 30 + 2 * 20 + 2 + RELAY
+    assert (step.launches, step.row_words, step.column_words) == (2, 20, 30)

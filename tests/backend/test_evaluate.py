@@ -17,13 +17,13 @@ CASES = {
     "decode": {},
     "decode-small-region": {"region": (12, 20)},
     "decode-batch": {"batch": 4, "microbatch": 4, "region": (16, 16)},
-    "decode-pipelined": {"batch": 6, "pp": 3, "microbatch": 1, "region": (24, 16)},
+    "decode-pipelined": {"batch": 6, "dp": 1, "pp": 3, "microbatch": 1, "region": (24, 16)},
     "decode-replicas": {"batch": 6, "dp": 2, "pp": 2, "microbatch": 1, "region": (24, 16)},
     "decode-one-layer": {"layers": 1, "region": (16, 40)},
     "prefill": {"phase": "prefill"},
     "prefill-small-region": {"phase": "prefill", "region": (8, 8)},
     "prefill-oblong": {"phase": "prefill", "region": (6, 18), "sequence": 33},
-    "prefill-pipelined": {"phase": "prefill", "batch": 3, "pp": 4, "microbatch": 1,
+    "prefill-pipelined": {"phase": "prefill", "batch": 3, "dp": 1, "pp": 4, "microbatch": 1,
                           "region": (12, 12)},
 }  # fmt: skip
 
@@ -219,7 +219,7 @@ def test_the_stage_with_the_fullest_core_is_named(programs: Callable[[str], Prog
 def test_rectangles_that_do_not_fit_side_by_side_are_reported_and_timed_all_the_same(
     compile_small: Compile,
 ) -> None:
-    result = evaluate(compile_small(region=(700, 900), pp=2, batch=2, microbatch=1))
+    result = evaluate(compile_small(region=(700, 900), dp=1, pp=2))
     short = next(entry for entry in result.infeasible if entry.resource == "cores")
     assert (short.demand, short.limit) == (2 * 700 * 900, 750 * 994)
     assert short.gap == short.demand - short.limit

@@ -4,7 +4,7 @@ Routes are dimension-ordered: along the row first, then along the column. How fl
 links event by event is in network_fluid.py; which flows a program has is not known here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -138,14 +138,18 @@ class LinkLoads:
 
     def busy_s(self, fabric: Fabric) -> float:
         """How long the busiest link or ramp is busy."""
-        along_rows, along_columns = fabric.along_rows(), fabric.along_columns()[:, np.newaxis]
+        return self.busy_at(fabric.along_rows(), fabric.along_columns(), fabric.ramp_bytes_per_s)
+
+    def busy_at(self, along_rows: Floats, along_columns: Floats, ramp: float) -> float:
+        """The same for bandwidths in bytes a second: of the links of any row, west to east, of
+        those of any column, north to south, and of a ramp."""
         times = (
             self.eastward / along_rows,
             self.westward / along_rows,
-            self.southward / along_columns,
-            self.northward / along_columns,
-            self.injection / fabric.ramp_bytes_per_s,
-            self.ejection / fabric.ramp_bytes_per_s,
+            self.southward / along_columns[:, np.newaxis],
+            self.northward / along_columns[:, np.newaxis],
+            self.injection / ramp,
+            self.ejection / ramp,
         )
         return max(float(time.max(initial=0.0)) for time in times)
 
@@ -251,6 +255,40 @@ def bound_s(fabric: Fabric, flows: Flows) -> float:
     """
     if len(flows) == 0:
         return 0.0
-    busy_s = link_loads(fabric, flows).busy_s(fabric)
+    busy_s = _busiest_s(fabric, flows)
     alone_s = flows.release_s + zero_load_s(fabric, flows)
     return max(float(flows.release_s.min()) + busy_s, float(alone_s.max()))
+
+
+def _busiest_s(fabric: Fabric, flows: Flows) -> float:
+    """Busy time of the busiest link or ramp, on a fabric of only the rows and columns where a flow
+    begins, ends or turns: between them loads do not change, and the slowest link counts."""
+    rows, from_row, to_row = _squeezed(flows.source_row, flows.target_row)
+    columns, from_column, to_column = _squeezed(flows.source_column, flows.target_column)
+    small = replace(fabric, rows=len(rows), columns=len(columns))
+    loads = link_loads(
+        small,
+        replace(
+            flows,
+            source_row=from_row,
+            source_column=from_column,
+            target_row=to_row,
+            target_column=to_column,
+        ),
+    )
+    along_rows = _slowest_between(fabric.along_rows(), columns)
+    along_columns = _slowest_between(fabric.along_columns(), rows)
+    return loads.busy_at(along_rows, along_columns, fabric.ramp_bytes_per_s)
+
+
+def _squeezed(sources: Integers, targets: Integers) -> tuple[Integers, Integers, Integers]:
+    """The coordinates that occur, and both arrays as places among them."""
+    known, places = np.unique(np.concatenate([sources, targets]), return_inverse=True)
+    return known, places[: len(sources)], places[len(sources) :]
+
+
+def _slowest_between(bandwidths: Floats, places: Integers) -> Floats:
+    """The least bandwidth of the links between each two neighbouring places."""
+    if len(places) < 2:
+        return np.empty(0)
+    return np.minimum.reduceat(bandwidths[: places[-1]], places[:-1])

@@ -64,14 +64,15 @@ def reduce(op: Op, operands: Sequence["Tensor"]) -> "Tensor":
 
     letters, result = _indices(op)
     inside = result + "".join(sorted(set("".join(letters)) - set(result)))
-    values = [aligned(v, own, inside) for v, own in zip(operands, letters, strict=True)]
+    dtype = _dtype(op)
+    values = [aligned(v, own, inside).to(dtype) for v, own in zip(operands, letters, strict=True)]
     value = expression.evaluate(op.text("expr"), values)
     over = tuple(range(len(result), len(inside)))
     if op.text("function") == "sum":
-        return value.sum(over).to(_dtype(op))
+        return value.sum(over)
     if value.numel() == 0:
-        return torch.full(value.shape[: len(result)], -torch.inf, dtype=_dtype(op))
-    return value.amax(over).to(_dtype(op))
+        return torch.full(value.shape[: len(result)], -torch.inf, dtype=dtype)
+    return value.amax(over)
 
 
 def norm(op: Op, operands: Sequence["Tensor"]) -> "Tensor":
@@ -103,7 +104,7 @@ def _hidden(op: Op, queries: "Tensor", keys: "Tensor", lag: int) -> "Tensor":
     ahead = keys[None, :] - queries[:, None] - lag
     hidden = ahead > 0
     window = op.attributes.get("window")
-    return hidden if window is None else hidden | (ahead <= -int(str(window)))
+    return hidden if window is None else hidden | (ahead <= -op.integer("window"))
 
 
 def mask(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..ir.errors import VerificationError
 from ..ir.graph import Op
 from ..ir.program import MappedGraph
 
@@ -19,16 +20,19 @@ class Combine:
 
     def run(self, mapped: MappedGraph) -> MappedGraph:
         """The graph with fewer, wider all-reduces."""
-        waiting = list(mapped.graph.ops)
+        waiting = {op.result: op for op in mapped.graph.ops}
         ready = {value.name for value in mapped.graph.inputs}
         ops: list[Op] = []
         while waiting:
-            able = [op for op in waiting if ready.issuperset(op.operands)]
+            able = [op for op in waiting.values() if ready.issuperset(op.operands)]
             local = [op for op in able if op.kind != "all_reduce"]
             chosen = local or _alike(able)
+            if not chosen:
+                raise VerificationError(f"%{next(iter(waiting))} depends on itself")
             ops.extend(local or [_merged(chosen)])
-            ready.update(name for op in chosen for name in op.results)
-            waiting = [op for op in waiting if op not in chosen]
+            for op in chosen:
+                ready.update(op.results)
+                del waiting[op.result]
         return MappedGraph(mapped.graph.with_ops(ops), mapped.shardings)
 
 

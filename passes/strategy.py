@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..backend.handover import least_cycles
 from ..backend.workload import PieceCosts, pieces_of
+from ..ir.graph import Op
 from ..ir.hardware import Hardware, Wafer
 from ..ir.pins import Pins
 from ..ir.program import Layout, MappedGraph, Strategy
@@ -116,11 +117,25 @@ class Bounded:
     def shared(self) -> Floats:
         return self._full(0.0) if self.chain.shared is None else self._cycles(SHARED)
 
+    def _reads_shared(self, call: Op) -> bool:
+        made = () if self.chain.shared is None else self.chain.shared.results
+        return not set(made).isdisjoint(call.operands)
+
     @cached_property
     def longest(self) -> Floats:
-        """Cycles of the longest piece: no stage is shorter."""
-        names = {call.text("body") for call in self.chain.calls}
-        return np.max([self._cycles(name) for name in sorted(names)], axis=0)
+        """Cycles of the longest piece, with the shared values if it reads them: the longest stage
+        is no shorter."""
+        alone = [
+            self._cycles(call.text("body")) + (self.shared if self._reads_shared(call) else 0.0)
+            for call in self.chain.calls
+        ]
+        return np.max(alone, axis=0)
+
+    def _making_shared(self, stages: Floats) -> Floats:
+        """Stages that make the shared values, at least: the others have no piece that reads them,
+        and one of its own each."""
+        calls = [call for call in self.chain.calls if not self._reads_shared(call)]
+        return np.maximum(stages - sum(call.integer("count") for call in calls), 1)
 
     @cached_property
     def handover(self) -> Floats:
@@ -170,8 +185,9 @@ class Bounded:
         """A bound on a step: one micro-batch through all stages, the others behind it at the pace
         of a stage that is no shorter than the average and the longest piece."""
         stages = np.maximum(stages, 1)
-        chain = self.path + stages * self.shared + (stages - 1) * self.handover
-        pace = np.maximum(self.path / stages, self.longest) + self.shared
+        work = self.path + self._making_shared(stages) * self.shared
+        chain = work + (stages - 1) * self.handover
+        pace = np.maximum(work / stages, self.longest)
         return (chain + (self.microbatches - 1) * pace) / self._clock
 
 

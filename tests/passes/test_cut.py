@@ -120,15 +120,20 @@ def test_every_micro_batch_has_caches_of_its_own() -> None:
 
 
 def test_caches_of_many_micro_batches_move_the_cut() -> None:
-    pieces = EVEN | {"main.0": Piece(1, 40), "layer": Piece(10, 1, cache=10)}
-    few = cut(pieces, 2, chain(4), usable=100, microbatches=1)
-    many = cut(pieces, 2, chain(4), usable=100, microbatches=3)
+    pieces = {
+        "main.0": Piece(1, 40),
+        "layer": Piece(10, 1, cache=10, activations=4),
+        "main.2": Piece(1, 1),
+        "shared": Piece(2, 1),
+    }
+    few = cut(pieces, 2, chain(4), usable=105, microbatches=1)
+    many = cut(pieces, 2, chain(4), usable=105, microbatches=3)
     assert [bodies(stage).count("layer") for stage in few] == [2, 2]
     assert [bodies(stage).count("layer") for stage in many] == [1, 3]
 
 
 def test_stages_make_the_shared_values_that_they_read_under_names_of_their_own() -> None:
-    found = cut(EVEN | {"main.0": Piece(50, 5)}, 3, chain(4))
+    found = cut(EVEN | {"main.0": Piece(20, 5)}, 3, chain(4))
     assert [bodies(stage) for stage in found] == [
         ["main.0"],
         ["layer"] * 2,

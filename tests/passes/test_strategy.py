@@ -159,11 +159,12 @@ def test_pins_hold_for_every_candidate(make_tiny: MakeTiny) -> None:
 def test_less_memory_needs_more_stages(make_tiny: MakeTiny) -> None:
     model = make_tiny("llama").unsplit("decode")
     counts = []
-    for kib in (64, 8, 4):
+    for kib in (64, 3, 2):
         found = searched(model, small_wafer(kib=kib), 1, Pins(region=(4, 4)))
         counts.append(min(c.strategy.pp for c in found if c.fits))
     assert counts == sorted(counts)
-    assert counts[0] == 1 < counts[-1]
+    assert counts[0] == 1
+    assert counts[-1] > 1
 
 
 def test_caches_of_micro_batches_need_room_too(make_tiny: MakeTiny) -> None:

@@ -9,7 +9,7 @@ region. Heads are cut over the outer axis of a direction, each head's width over
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..ir import dims
 from ..ir.errors import VerificationError
@@ -17,6 +17,7 @@ from ..ir.graph import Attribute, Graph, Input, Op
 from ..ir.kinds import Indices, indices_of
 from ..ir.program import Layout, MappedGraph, Sharding, replicated
 from .dimensions import Roles, roles_of
+from .moves import Values
 
 ROWS = ("yh", "yd")
 COLUMNS = ("xh", "xd")
@@ -41,7 +42,8 @@ class Shard:
 
     def run(self, graph: Graph, wanted: Mapping[str, Sharding] | None = None) -> MappedGraph:
         """The graph with a sharding for every value."""
-        return _Sharder(self.layout, graph, wanted or {}).mapped()
+        values = Values(dict(graph.types))
+        return _Sharder(self.layout, graph, wanted or {}, values, roles_of(graph)).mapped()
 
 
 @dataclass
@@ -49,13 +51,10 @@ class _Sharder:
     layout: Layout
     graph: Graph
     wanted: Mapping[str, Sharding]
-    ops: list[Op] = field(default_factory=list[Op])
-    shardings: dict[str, Sharding] = field(default_factory=dict[str, Sharding])
-    moved: dict[tuple[str, Sharding], str] = field(default_factory=dict[tuple[str, Sharding], str])
+    values: Values
+    roles: Roles
 
     def mapped(self) -> MappedGraph:
-        self.types = dict(self.graph.types)
-        self.roles: Roles = roles_of(self.graph)
         for value in self.graph.inputs:
             self._place_input(value)
         for op in self.graph.ops:
@@ -65,21 +64,21 @@ class _Sharder:
             for output in self.graph.outputs
         )
         self._place_unused()
-        graph = dataclasses.replace(self.graph, ops=tuple(self.ops), outputs=outputs)
-        return MappedGraph(graph, self.shardings)
+        graph = dataclasses.replace(self.graph, ops=tuple(self.values.ops), outputs=outputs)
+        return MappedGraph(graph, self.values.shardings)
 
     # Where values from outside lie.
 
     def _place_input(self, value: Input) -> None:
         """Activations have their place from the layout; the rest lies where it is first used."""
         if value.role == "carried":
-            self.shardings[value.name] = self._activation(value.name)
+            self.values.shardings[value.name] = self._activation(value.name)
         elif value.role in ("data", "buffer") and self.wanted:
-            self.shardings[value.name] = self._as_outputs_want(value.name)
+            self.values.shardings[value.name] = self._as_outputs_want(value.name)
 
     def _activation(self, name: str) -> Sharding:
         """Hidden states: features last; in `matmul` the sequence is cut over the rows."""
-        shape = self.types[name].shape
+        shape = self.values.types[name].shape
         if self.layout == "matvec":
             return Sharding((*((),) * (len(shape) - 1), ROWS))
         tokens = tuple(ROWS if self._is_sequence(dim) else () for dim in shape[:-1])
@@ -94,96 +93,38 @@ class _Sharder:
         for output, sharding in self.wanted.items():
             for at, axes in enumerate(sharding.axes):
                 by_class.setdefault(self.roles.of(output, at), axes)
-        rank = len(self.types[name].shape)
+        rank = len(self.values.types[name].shape)
         axes = tuple(by_class.get(self.roles.of(name, at), ()) for at in range(rank))
         return Sharding(axes)
 
     def _place_unused(self) -> None:
-        for name, type_ in self.types.items():
-            self.shardings.setdefault(name, replicated(len(type_.shape)))
+        for name, type_ in self.values.types.items():
+            self.values.shardings.setdefault(name, replicated(len(type_.shape)))
 
     def _output(self, name: str, role: str) -> str:
         if name in self.wanted:
-            return self._moved(name, self.wanted[name])
+            return self.values.moved(name, self.wanted[name])
         if role == "carried":
-            return self._moved(name, self._activation(name))
+            return self.values.moved(name, self._activation(name))
         if role == "cache":
-            return self._moved(name, self._cache(name))
-        return self._resolved(name)
+            return self.values.moved(name, self._cache(name))
+        return self.values.whole(name)
 
     def _cache(self, name: str) -> Sharding:
         """A new cache: its tokens cut over the rows, heads and width as they came."""
-        now = self.shardings[name]
+        now = self.values.shardings[name]
         tokens = (
             ROWS if isinstance(dim, dims.Polynomial) and dim != dims.symbol("batch") else axes
-            for dim, axes in zip(self.types[name].shape, now.axes, strict=True)
+            for dim, axes in zip(self.values.types[name].shape, now.axes, strict=True)
         )
         return dataclasses.replace(now, axes=tuple(tokens), partial=())
-
-    # Moving values.
-
-    def _moved(self, name: str, target: Sharding) -> str:
-        """The name under which `name` lies as `target` says, moving it if it does not."""
-        now = self.shardings.get(name)
-        if now is None:
-            self.shardings[name] = target
-            return name
-        if now == target:
-            return name
-        if (name, target) not in self.moved:
-            self.moved[name, target] = self._move(name, now, target)
-        return self.moved[name, target]
-
-    def _move(self, name: str, now: Sharding, target: Sharding) -> str:
-        if now.partial:
-            name = self._summed(name, now, target)
-            now = self.shardings[name]
-        kept = tuple(
-            axes if axes == wanted[: len(axes)] else ()
-            for axes, wanted in zip(now.axes, target.axes, strict=True)
-        )
-        if kept != now.axes:
-            pairs = zip(now.axes, kept, strict=True)
-            lost = tuple(axis for axes, left in pairs if not left for axis in axes)
-            name = self._emit("all_gather", name, Sharding(kept), axes=lost)
-        if self.shardings[name] != target:
-            name = self._emit("shard", name, target)
-        return name
-
-    def _summed(self, name: str, now: Sharding, target: Sharding) -> str:
-        """Partial results added up; scattered at once where the target is cut over their axes."""
-        whole = Sharding(now.axes)
-        if now.function != "sum" or not set(now.partial) <= target.used:
-            axes = {"axes": now.partial, "function": now.function}
-            return self._emit("all_reduce", name, whole, **axes)
-        cut = tuple(
-            own or (wanted if set(wanted) <= set(now.partial) else ())
-            for own, wanted in zip(now.axes, target.axes, strict=True)
-        )
-        return self._emit("reduce_scatter", name, Sharding(cut), axes=now.partial)
-
-    def _emit(self, kind: str, name: str, sharding: Sharding, **attributes: Attribute) -> str:
-        result = f"{name}.{kind}"
-        while result in self.types:
-            result += "_"
-        self._append(Op(kind, (name,), (result,), (self.types[name],), attributes), sharding)
-        return result
-
-    def _append(self, op: Op, sharding: Sharding) -> None:
-        self.ops.append(op)
-        self.types[op.result] = op.type
-        self.shardings[op.result] = sharding
-
-    def _resolved(self, name: str) -> str:
-        """A value that is no partial result."""
-        now = self.shardings[name]
-        return self._moved(name, dataclasses.replace(now, partial=(), function="sum"))
 
     # Operators.
 
     def _op(self, op: Op) -> None:
         operands = tuple(
-            self._resolved(name) if name in self.shardings else name for name in op.operands
+            self.values.whole(name) if name in self.values.shardings else name
+            for name in op.operands
         )
         op = dataclasses.replace(op, operands=operands)
         if op.kind == "matmul":
@@ -195,14 +136,14 @@ class _Sharder:
 
     def _placed(self, name: str, letters: str) -> Placed | None:
         """The axes of a value's letters, or None while it may still lie anywhere."""
-        sharding = self.shardings.get(name)
+        sharding = self.values.shardings.get(name)
         return None if sharding is None else dict(zip(letters, sharding.axes, strict=True))
 
     def _demand(
         self, name: str, letters: str, axes: Mapping[str, Axes], room: tuple[int, ...] = ()
     ) -> str:
         cut = tuple(axes.get(letter, ()) for letter in letters)
-        return self._moved(name, Sharding(cut, room=room))
+        return self.values.moved(name, Sharding(cut, room=room))
 
     def _result(
         self,
@@ -215,7 +156,7 @@ class _Sharder:
     ) -> None:
         cut = tuple(axes.get(letter, ()) for letter in letters)
         sharding = Sharding(cut, partial, function if partial else "sum")
-        self._append(dataclasses.replace(op, operands=tuple(operands)), sharding)
+        self.values.append(dataclasses.replace(op, operands=tuple(operands)), sharding)
 
     def _map(self, op: Op, indices: Indices) -> None:
         """Operators that work letter by letter: operands are brought to one common cut."""
@@ -310,7 +251,7 @@ class _Sharder:
         return {largest: over}
 
     def _extent(self, name: str, letters: str, letter: str) -> int:
-        return dims.size(self.types[name].shape[letters.index(letter)])
+        return dims.size(self.values.types[name].shape[letters.index(letter)])
 
     def _place_activations(
         self, right: str, indices: Indices, a: Placed, b: Placed | None, contracted: Sequence[str]
@@ -325,7 +266,9 @@ class _Sharder:
         for letter in contracted:
             a[letter] = b[letter] = b.get(letter) or a[letter]
         for at, letter in enumerate(letters):
-            keys = letter not in a and isinstance(self.types[right].shape[at], dims.Polynomial)
+            keys = letter not in a and isinstance(
+                self.values.types[right].shape[at], dims.Polynomial
+            )
             if keys and not _clash(b, letter, ROWS):
                 b[letter] = ROWS
         return a, b

@@ -1,0 +1,78 @@
+"""Values on their way: where each lies, and the collectives that bring it elsewhere."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from ..ir.graph import Attribute, Op, TensorType
+from ..ir.program import Sharding
+
+
+@dataclass
+class Values:
+    """The values of a graph that is being sharded, and the operators written so far.
+
+    A value without a sharding may still lie anywhere: the first that wants it somewhere decides.
+    """
+
+    types: dict[str, TensorType]
+    shardings: dict[str, Sharding] = field(default_factory=dict[str, Sharding])
+    ops: list[Op] = field(default_factory=list[Op])
+    known: dict[tuple[str, Sharding], str] = field(default_factory=dict[tuple[str, Sharding], str])
+    """The names under which values lie in other places too."""
+
+    def moved(self, name: str, target: Sharding) -> str:
+        """The name under which `name` lies as `target` says, moving it if it does not."""
+        now = self.shardings.get(name)
+        if now is None:
+            self.shardings[name] = target
+            return name
+        if now == target:
+            return name
+        if (name, target) not in self.known:
+            self.known[name, target] = self._move(name, now, target)
+        return self.known[name, target]
+
+    def _move(self, name: str, now: Sharding, target: Sharding) -> str:
+        if now.partial:
+            name = self._summed(name, now, target)
+            now = self.shardings[name]
+        kept = tuple(
+            axes if axes == wanted[: len(axes)] else ()
+            for axes, wanted in zip(now.axes, target.axes, strict=True)
+        )
+        if kept != now.axes:
+            pairs = zip(now.axes, kept, strict=True)
+            lost = tuple(axis for axes, left in pairs if not left for axis in axes)
+            name = self._emit("all_gather", name, Sharding(kept), axes=lost)
+        if self.shardings[name] != target:
+            name = self._emit("shard", name, target)
+        return name
+
+    def _summed(self, name: str, now: Sharding, target: Sharding) -> str:
+        """Partial results added up; scattered at once where the target is cut over their axes."""
+        whole = Sharding(now.axes)
+        if now.function != "sum" or not set(now.partial) <= target.used:
+            axes = {"axes": now.partial, "function": now.function}
+            return self._emit("all_reduce", name, whole, **axes)
+        cut = tuple(
+            own or (wanted if set(wanted) <= set(now.partial) else ())
+            for own, wanted in zip(now.axes, target.axes, strict=True)
+        )
+        return self._emit("reduce_scatter", name, Sharding(cut), axes=now.partial)
+
+    def _emit(self, kind: str, name: str, sharding: Sharding, **attributes: Attribute) -> str:
+        result = f"{name}.{kind}"
+        while result in self.types:
+            result += "_"
+        self.append(Op(kind, (name,), (result,), (self.types[name],), attributes), sharding)
+        return result
+
+    def append(self, op: Op, sharding: Sharding) -> None:
+        self.ops.append(op)
+        self.types[op.result] = op.type
+        self.shardings[op.result] = sharding
+
+    def whole(self, name: str) -> str:
+        """A value that is no partial result."""
+        now = self.shardings[name]
+        return self.moved(name, dataclasses.replace(now, partial=(), function="sum"))

@@ -197,7 +197,7 @@ class Costing:
         )
         inner = ceil_div(whole, steps)
         product = product_work(self.hardware.core, op.type.dtype, m, n, k * inner)
-        return self._stepped(op, steps, product, step, 0.0)
+        return self._stepped(op, steps, product, step, 0.0, np.asarray(steps) > 1)
 
     def _reduced(self, op: Op) -> OpCost:
         """The right operand's tiles travel down the columns; sums run along the rows."""
@@ -219,9 +219,10 @@ class Costing:
         bytes_ = self._bytes(op.operands[1]) / width
         element = self.mapped.graph.types[op.operands[0]]
         sums = m * n * shared * _element_bytes(element.dtype) / width
-        step = collectives.reduce_step(self.hardware, bytes_, sums * (np.asarray(summing) > 1))
+        moves, adds = np.asarray(steps) > 1, np.asarray(summing) > 1
+        step = collectives.reduce_step(self.hardware, bytes_ * moves, sums * adds)
         chain = (2 * self.hardware.core.router.ramp_cycles + 2) * (summing - 1)
-        return self._stepped(op, steps, product, step, chain)
+        return self._stepped(op, steps, product, step, chain, moves | adds)
 
     def _travels(self, op: Op, at: int, indices: Indices, letters: frozenset[str]) -> Number:
         """Over how many devices one operand is cut along some letters."""
@@ -235,12 +236,18 @@ class Costing:
         return prod((int(str(dim)) for x, dim in pairs if x in indices.reduced), start=1)
 
     def _stepped(
-        self, op: Op, steps: Number, product: CoreWork, step: collectives.Rotation, last: Number
+        self,
+        op: Op,
+        steps: Number,
+        product: CoreWork,
+        step: collectives.Rotation,
+        last: Number,
+        sends: Number,
     ) -> OpCost:
-        """Steps whose transfers overlap the product of the step before (double buffers)."""
-        many = np.asarray(steps) > 1
-        launch = steps * step.launches * self.hardware.core.software.launch_cycles * many
-        exchange = step.cycles * many
+        """Steps whose transfers overlap the product of the step before (double buffers); `sends`
+        where there are other devices to exchange with."""
+        launch = steps * step.launches * self.hardware.core.software.launch_cycles * sends
+        exchange = step.cycles * sends
         core = steps * product.cycles + launch
         devices = extent(self.sizes, self.sizes)
         return OpCost(
@@ -248,12 +255,12 @@ class Costing:
             core_cycles=core,
             launch_cycles=launch,
             network_cycles=steps * exchange,
-            cycles=launch + steps * np.maximum(product.cycles, exchange) + last * many,
+            cycles=launch + steps * np.maximum(product.cycles, exchange) + last * sends,
             work=_times(product, steps),
-            columns_words=steps * step.row_words * many,
-            rows_words=steps * step.column_words * many,
-            ramp_words=steps * (step.row_words + step.column_words) * many,
-            word_hops=2 * steps * (step.row_words + step.column_words) * devices * many,
+            columns_words=steps * step.row_words * sends,
+            rows_words=steps * step.column_words * sends,
+            ramp_words=steps * (step.row_words + step.column_words) * sends,
+            word_hops=2 * steps * (step.row_words + step.column_words) * devices * sends,
         )
 
 

@@ -60,7 +60,8 @@ def handovers(program: Program, pieces: dict[str, PieceCosts], contended: bool) 
     to itself.
     """
     hardware, layout = program.hardware, program.mapping.layout
-    fabric = fabric_of(hardware.wafer)
+    placed = all(stage.places for stage in program.stages)
+    fabric = _fabric(program, placed)
     core = hardware.core
     block = float(_carried_block(program, pieces))
     words = np.ceil(block / core.router.width_bytes)
@@ -70,9 +71,9 @@ def handovers(program: Program, pieces: dict[str, PieceCosts], contended: bool) 
     per_pair = [_pair_flows(program, at, block) for at in range(len(program.stages) - 1)]
     if not per_pair:
         return []
-    alone = [bound_s(*_met(fabric, flows)) for flows in per_pair]
+    alone = [bound_s(fabric, flows) for flows in per_pair]
     ends = alone
-    if contended and all(stage.places for stage in program.stages):
+    if contended and placed:
         from .network_fluid import fluid
 
         together = fluid(fabric, _concatenated(per_pair))
@@ -93,24 +94,12 @@ def handovers(program: Program, pieces: dict[str, PieceCosts], contended: bool) 
     ]
 
 
-def _met(fabric: Fabric, flows: Flows) -> tuple[Fabric, Flows]:
-    """The part of the network that flows can meet, and the flows in it.
-
-    Routes stay within the rectangle of their ends; it is widened to begin with a die, so that
-    boundaries lie where they were.
-    """
-    rows = np.concatenate((flows.source_row, flows.target_row))
-    columns = np.concatenate((flows.source_column, flows.target_column))
-    row = rows.min() // fabric.die_rows * fabric.die_rows
-    column = columns.min() // fabric.die_columns * fabric.die_columns
-    met = replace(fabric, rows=int(rows.max() - row) + 1, columns=int(columns.max() - column) + 1)
-    return met, replace(
-        flows,
-        source_row=flows.source_row - row,
-        source_column=flows.source_column - column,
-        target_row=flows.target_row - row,
-        target_column=flows.target_column - column,
-    )
+def _fabric(program: Program, placed: bool) -> Fabric:
+    """The wafer's network; where stages are not placed, one with room for two side by side."""
+    fabric = fabric_of(program.hardware.wafer)
+    if placed:
+        return fabric
+    return replace(fabric, columns=max(fabric.columns, 2 * program.mapping.region[1]))
 
 
 def _carried_block(program: Program, pieces: dict[str, PieceCosts]) -> Number:

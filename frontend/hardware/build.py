@@ -1,25 +1,31 @@
-"""A spec in one binding becomes the hardware tree: parts by their tables, then what must fit.
+"""A spec in one binding becomes the hardware tree: dies, wafers, the system, and what must fit.
 
-What a part holds is in fields.py; what a name is worth is in evaluate.py.
+Cores and what is smaller are in core.py, the tables of fields in fields.py, names and expressions
+in evaluate.py.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, TypeAlias, cast
 
 from ...ir import hardware as ir
 from ...ir.errors import Location, UserError, nearest
-from . import syntax, units
+from . import core, syntax, units
+from .assumed import Assumptions, Chosen
 from .binding import Binding, Value
+from .core import declared_size, dimensions
+from .defects import defects
 from .evaluate import Scope, View
-from .fields import DTYPES, PARTS, PARTS_LATER, SYSTEM
+from .fields import PARTS, PARTS_LATER, SYSTEM
 from .files import SourceFile
 from .read import NotBuiltError, inner, read, read_field
 from .units import Quantity
 
 PhysicsFunction: TypeAlias = Callable[[Any], float]
 """A core, a die or a wafer to a figure in SI."""
+
+Size: TypeAlias = tuple[float, float]
+"""Height and width in metres."""
 
 PHYSICS_UNITS = {
     "area": units.SQUARE_METRES,
@@ -29,6 +35,8 @@ PHYSICS_UNITS = {
 }
 
 FIT_TOLERANCE = 1e-9
+ANY_SHARE = (1.0, 1.0)
+"""The size of a part that is only checked, and has none of its own."""
 
 
 def area_m2(part: ir.Core | ir.Die | ir.Wafer) -> float:
@@ -47,6 +55,7 @@ class Builder:
     ) -> None:
         self._physics = {"area": area_m2, **physics}
         self._in_constraint = False
+        self._assumed = Assumptions()
         self.scope = Scope(file, Binding(chosen, self._physical))
 
     def hardware(self, name: str, parameters: Mapping[str, float | str]) -> ir.Hardware:
@@ -57,11 +66,13 @@ class Builder:
         self._check_kinds()
         for part in self.scope.parts:
             with suppress(NotBuiltError):
-                self.part(self.scope.part_named(part, self.scope.parts[part].location))
+                self._check(self.scope.part_named(part, self.scope.parts[part].location))
         wafers, wafer = self._system()
-        built = self.wafer(wafer)
+        with self._assumed.of_the_system():
+            built = self.wafer(wafer)
         constraints = tuple(self._constraint(line) for line in self.scope.file.constraints)
-        return ir.Hardware(name, wafers, built, parameters, constraints)
+        chosen = Chosen(parameters, self._assumed.found)
+        return ir.Hardware(name, wafers, built, chosen, constraints)
 
     def _check_kinds(self) -> None:
         for part in self.scope.file.parts.values():
@@ -81,7 +92,14 @@ class Builder:
         """How many wafers, and which; a file with one wafer needs no system."""
         block = self.scope.file.system
         if block is not None and self.scope.holds(block.when):
-            return read(View(block, self.scope, ("system",)), SYSTEM)["wafers"]
+            view = View(block, self.scope, ("system",))
+            wafers, wafer = read(view, SYSTEM)["wafers"]
+            if wafers > 1:
+                raise NotBuiltError(
+                    "system: several wafers are not built yet, expected 1",
+                    view.fields["wafers"].location,
+                )
+            return wafers, wafer
         only = self.scope.only_part("wafer")
         if only is not None:
             return 1, only
@@ -92,101 +110,35 @@ class Builder:
 
     # Parts, from the smallest to the largest.
 
-    def part(self, view: View) -> object:
-        """Whatever part `view` is."""
+    def _check(self, view: View) -> None:
+        """Raise UserError for a mistake in a part, wherever it stands."""
         match view.block.kind:
             case "technology":
-                return self.technology(view)
+                core.technology(view)
             case "software":
-                return self.software(view)
+                core.software(view)
             case "link":
-                return self.link(view, clock_hz=1.0)
+                core.link(view, clock_hz=1.0)
             case "core":
-                return self.core(view)
+                core.core(view, ANY_SHARE, self._assumed)
             case "die":
-                return self.die(view)
+                self.die(view, ANY_SHARE)
             case _:
-                return self.wafer(view)
+                self.wafer(view)
 
-    def technology(self, view: View) -> ir.Technology:
-        spec = PARTS["technology"]
-        values, sram = read(view, spec), self._block(view, "sram", None)
-        return ir.Technology(
-            name=_name(view),
-            multiply_add_energy_j=self._by_dtype(view, "multiply_add"),
-            sram_read_energy_j_per_byte=sram["read"],
-            sram_write_energy_j_per_byte=sram["write"],
-            router_energy_j_per_byte=values["router"],
-            wire_energy_j_per_byte_m=values["wire"],
-            leakage_w_per_m2=values["leakage"],
-        )
-
-    def software(self, view: View) -> ir.Software:
-        values = read(view, PARTS["software"])
-        return ir.Software(_name(view), values["issue"], values["launch"])
-
-    def link(self, view: View, clock_hz: float) -> ir.Link:
-        values = read(view, PARTS["link"], clock_hz)
-        return ir.Link(_name(view), values["share"], values["latency"], values["energy"])
-
-    def core(self, view: View) -> ir.Core:
-        clock_hz = self._clock(view)
-        values = read(view, PARTS["core"], clock_hz)
-        matrix = self._by_dtype(view, "matrix")
-        technology = self.technology(values["technology"])
-        unknown = [name for name in matrix if name not in technology.multiply_add_energy_j]
-        if unknown:
-            raise UserError(
-                f"{view.label}: technology {technology.name} gives no multiply_add energy for "
-                f"{_spelt(unknown[0])}",
-                view.block.location,
-            )
-        return ir.Core(
-            name=_name(view),
-            clock_hz=clock_hz,
-            height_m=values["size"][0],
-            width_m=values["size"][1],
-            technology=technology,
-            matrix_flops_per_cycle=matrix,
-            vector_elements_per_cycle=self._by_dtype(view, "vector"),
-            function_cycles=values["function"],
-            sram=self._sram(view),
-            router=self._router(view, clock_hz),
-            software=self.software(values["software"]),
-            control_energy_j_per_cycle=values["control"],
-        )
-
-    def _clock(self, view: View) -> float:
-        """Read ahead of the other fields, which need it to tell cycles from seconds."""
-        return read_field(view, "clock", PARTS["core"].fields["clock"])
-
-    def _sram(self, view: View) -> ir.Sram:
-        values = self._block(view, "sram", None)
-        if values["reserved"] >= values["capacity"]:
-            raise UserError(
-                f"{view.label}: the SRAM's reserved bytes leave nothing of its capacity",
-                inner(view, "sram")[0].fields["reserved"].location,
-            )
-        return ir.Sram(values["capacity"], values["reserved"], values["read"], values["write"])
-
-    def _router(self, view: View, clock_hz: float) -> ir.Router:
-        values = self._block(view, "router", clock_hz)
-        return ir.Router(
-            kind=values["kind"],
-            width_bytes=values["width"],
-            hop_cycles=values["hop"],
-            ramp_cycles=values["ramp"],
-            multicast=values["multicast"] == "yes",
-        )
-
-    def die(self, view: View) -> ir.Die:
+    def die(self, view: View, share: Size) -> ir.Die:
+        """The die; `share` is its size where neither it nor its core gives one."""
         values = read(view, PARTS["die"])
         rows, columns, core_view, _ = values["cores"]
-        core = self.core(core_view)
-        needed = rows * core.height_m, columns * core.width_m
-        size = values["size"] or needed
-        _check_fit(view, f"rows of core {core.name}", rows, needed[0], size[0], "high")
-        _check_fit(view, f"columns of core {core.name}", columns, needed[1], size[1], "wide")
+        core_size = declared_size(core_view)
+        size = _own_size(view) or share
+        if values["size"] is None:
+            why = "what its cores need" if core_size else "an equal share of its wafer"
+            self._assumed.say(view, "size", f"{dimensions(size)}, {why}")
+        built = core.core(core_view, _part_of(size, (rows, columns)), self._assumed)
+        what = f"of core {built.name}"
+        _check_fit(view, f"rows {what}", rows, rows * built.height_m, size[0], "high")
+        _check_fit(view, f"columns {what}", columns, columns * built.width_m, size[1], "wide")
         spare_rows, spare_columns = values["spares"]
         if spare_rows >= rows or spare_columns >= columns:
             raise UserError(
@@ -194,8 +146,8 @@ class Builder:
                 view.fields["spares"].location,
             )
         return ir.Die(
-            name=_name(view),
-            core=core,
+            name=view.path[0],
+            core=built,
             rows=rows - spare_rows,
             columns=columns - spare_columns,
             height_m=size[0],
@@ -205,21 +157,21 @@ class Builder:
     def wafer(self, view: View) -> ir.Wafer:
         values = read(view, PARTS["wafer"])
         rows, columns, die_view, link_view = values["dies"]
-        die = self.die(die_view)
-        link = self.link(link_view, die.core.clock_hz)
-        gap = read(link_view, PARTS["link"], die.core.clock_hz)["gap"]
+        die = self.die(die_view, _die_share(view))
+        link = core.link(link_view, die.core.clock_hz)
         height, width = values["size"]
+        gap = core.gap_m(link_view)
         high, wide = (
             count * each + (count - 1) * gap
             for count, each in ((rows, die.height_m), (columns, die.width_m))
         )
         _check_fit(view, f"rows of die {die.name}", rows, high, height, "high")
         _check_fit(view, f"columns of die {die.name}", columns, wide, width, "wide")
-        dead_dies, dead_cores = self._defects(view, (rows, columns), die)
+        dead_dies, dead_cores = defects(view, (rows, columns), die)
         made = rows * columns * die.rows * die.columns
         alive = made - len(dead_dies) * die.rows * die.columns - len(dead_cores)
         return ir.Wafer(
-            name=_name(view),
+            name=view.path[0],
             die=die,
             rows=rows,
             columns=columns,
@@ -266,64 +218,6 @@ class Builder:
             )
         return ir.ExternalMemory(str(block.block.name), values["via"], values["capacity"])
 
-    def _defects(
-        self, view: View, grid: tuple[int, int], die: ir.Die
-    ) -> tuple[tuple[tuple[int, int], ...], tuple[ir.DeadCore, ...]]:
-        """The dead dies and the dead cores, each checked against its grid."""
-        dies: list[tuple[int, int]] = []
-        cores: list[ir.DeadCore] = []
-        for block in inner(view, "defects"):
-            read(block, PARTS["wafer"].blocks["defects"])
-            for dead in block.block.items:
-                if not isinstance(dead, syntax.Dead):
-                    continue
-                if dead.what == "die" and dead.of is None:
-                    dies.append(_place("die", dead.at, grid, f"wafer {_name(view)}", dead))
-                elif dead.what == "core" and dead.of == "die" and dead.of_at is not None:
-                    of = _place("die", dead.of_at, grid, f"wafer {_name(view)}", dead)
-                    within = (die.rows, die.columns)
-                    core = _place("core", dead.at, within, f"die {die.name}", dead)
-                    cores.append(ir.DeadCore(of, core))
-                else:
-                    raise UserError(
-                        "expected 'dead die 11, 6' or 'dead core 3, 5 of die 0, 2'", dead.location
-                    )
-        self._check_dead_once(view, dies, cores)
-        return tuple(dies), tuple(core for core in cores if core.die not in dies)
-
-    def _check_dead_once(
-        self, view: View, dies: list[tuple[int, int]], cores: list[ir.DeadCore]
-    ) -> None:
-        repeated = [item for item, times in Counter([*dies, *cores]).items() if times > 1]
-        if repeated:
-            item = repeated[0]
-            text = (
-                f"core {_at(item.core)} of die {_at(item.die)}"
-                if isinstance(item, ir.DeadCore)
-                else f"die {_at(item)}"
-            )
-            raise UserError(
-                f"{view.label}: {text} is named dead twice",
-                inner(view, "defects")[0].block.location,
-            )
-
-    # Inside a part.
-
-    def _block(self, view: View, kind: str, clock_hz: float | None) -> dict[str, Any]:
-        return read(inner(view, kind)[0], PARTS[view.block.kind].blocks[kind], clock_hz)
-
-    def _by_dtype(self, view: View, kind: str) -> dict[str, float]:
-        """A block with a figure by dtype, by torch's names; at least one must be given."""
-        values = self._block(view, kind, None)
-        found = {DTYPES[name]: value for name, value in values.items() if value is not None}
-        if not found:
-            block = inner(view, kind)[0]
-            raise UserError(
-                f"{block.label}: expected a figure for at least one of {', '.join(DTYPES)}",
-                block.block.location,
-            )
-        return found
-
     # Constraints.
 
     def _constraint(self, line: syntax.ConstraintSyntax) -> ir.Constraint:
@@ -349,16 +243,80 @@ class Builder:
             raise UserError(f"{name}() may be used in constraints only", call.location)
         if name not in self._physics:
             raise UserError(f"constraint uses {name}(), which is not built yet", call.location)
-        part = self.part(scope.part(call.part, "core", "die", "wafer"))
+        part = self._placed(scope.part(call.part, "core", "die", "wafer"))
         return units.si(self._physics[name](part), PHYSICS_UNITS[name])
 
+    def _placed(self, view: View) -> ir.Core | ir.Die | ir.Wafer:
+        """A core, die or wafer; without a size it has that of where it stands."""
+        match view.block.kind:
+            case "core":
+                share = declared_size(view) or self._share(view)
+                return core.core(view, share, self._assumed)
+            case "die":
+                return self.die(view, _own_size(view) or self._share(view))
+            case _:
+                return self.wafer(view)
 
-def _name(view: View) -> str:
-    return view.path[0]
+    def _share(self, view: View) -> Size:
+        """What a core or die without a size has of what it stands in: in the system's wafer, else
+        in another of the file, else, a core, in a die of its own. Raises UserError for none."""
+        shares = self._shares_of_cores() if view.block.kind == "core" else self._shares_of_dies()
+        found = next((share for part, share in shares if part.key("") == view.key("")), None)
+        if found is None:
+            raise UserError(
+                f"{view.label}: field size is missing, and no wafer gives it a share",
+                view.block.location,
+            )
+        return found
+
+    def _shares_of_dies(self) -> Iterator[tuple[View, Size]]:
+        for wafer in (self._system()[1], *self._parts("wafer")):
+            yield _dies(wafer)[2], _own_size(_dies(wafer)[2]) or _die_share(wafer)
+
+    def _shares_of_cores(self) -> Iterator[tuple[View, Size]]:
+        sized = ((die, _own_size(die)) for die in self._parts("die"))
+        for die, size in (*self._shares_of_dies(), *sized):
+            if size is not None:
+                rows, columns, core_view, _ = _cores(die)
+                yield core_view, _part_of(size, (rows, columns))
+
+    def _parts(self, kind: str) -> Iterator[View]:
+        for name, part in self.scope.parts.items():
+            if part.kind == kind:
+                yield self.scope.part_named(name, part.location)
 
 
-def _spelt(dtype: str) -> str:
-    return next(name for name, torch_name in DTYPES.items() if torch_name == dtype)
+def _dies(wafer: View) -> tuple[int, int, View, View]:
+    return read_field(wafer, "dies", PARTS["wafer"].fields["dies"])
+
+
+def _cores(die: View) -> tuple[int, int, View, None]:
+    return read_field(die, "cores", PARTS["die"].fields["cores"])
+
+
+def _part_of(size: Size, grid: tuple[int, int]) -> Size:
+    return size[0] / grid[0], size[1] / grid[1]
+
+
+def _own_size(die: View) -> Size | None:
+    """The size of a die by itself: what it says, else what its cores need, else None."""
+    rows, columns, core_view, _ = _cores(die)
+    core_size = declared_size(core_view)
+    needed = (rows * core_size[0], columns * core_size[1]) if core_size else None
+    return declared_size(die) or needed
+
+
+def _die_share(wafer: View) -> Size:
+    """What a die without a size has: an equal share of its wafer, less the gaps."""
+    rows, columns, die_view, link_view = _dies(wafer)
+    size, gap = cast(Size, declared_size(wafer)), core.gap_m(link_view)
+    share = _part_of((size[0] - (rows - 1) * gap, size[1] - (columns - 1) * gap), (rows, columns))
+    if min(share) <= 0 and _own_size(die_view) is None:
+        raise UserError(
+            f"{wafer.label}: the gaps of link {link_view.path[0]} leave nothing for its dies",
+            wafer.fields["dies"].location,
+        )
+    return share
 
 
 def _check_fit(
@@ -375,20 +333,3 @@ def _check_fit(
 
 def _mm(length_m: float) -> str:
     return f"{length_m * 1e3:g} mm"
-
-
-def _at(place: tuple[int, int]) -> str:
-    return f"{place[0]}, {place[1]}"
-
-
-def _place(
-    what: str, at: tuple[float, float], grid: tuple[int, int], of: str, dead: syntax.Dead
-) -> tuple[int, int]:
-    row, column = at
-    if row != int(row) or column != int(column) or row >= grid[0] or column >= grid[1]:
-        raise UserError(
-            f"{of} has no {what} {row:g}, {column:g}: it has {grid[0]} x {grid[1]}, counted "
-            "from zero",
-            dead.location,
-        )
-    return int(row), int(column)

@@ -45,10 +45,10 @@ class Count:
 
 @dataclass(frozen=True)
 class Word:
-    """One of some words; `later` are known and not built yet."""
+    """One of some words; `later` are known and refused, with what is not built yet."""
 
     allowed: tuple[str, ...]
-    later: tuple[str, ...] = ()
+    later: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,9 @@ class BlockSpec:
     names: tuple[str, ...] | None = None
 
 
-def _by_dtype(dimension: Dimension) -> BlockSpec:
-    return BlockSpec({dtype: FieldSpec(Amount(dimension), None) for dtype in DTYPES})
+def _by_dtype(dimension: Dimension, optional: bool = False) -> BlockSpec:
+    fields = {dtype: FieldSpec(Amount(dimension), None) for dtype in DTYPES}
+    return BlockSpec(fields, optional=optional)
 
 
 def _amounts(dimension: Dimension, *names: str) -> dict[str, FieldSpec]:
@@ -118,6 +119,7 @@ def _amounts(dimension: Dimension, *names: str) -> dict[str, FieldSpec]:
 
 
 _YES_NO = Word(("yes", "no"))
+_KNOWN_GOOD = "choosing known-good dies is not built yet"
 _DRAWN = "drawing defects from a density is not built yet; name the dead cores and dies"
 
 PARTS: Mapping[str, BlockSpec] = {
@@ -142,25 +144,27 @@ PARTS: Mapping[str, BlockSpec] = {
     "core": BlockSpec(
         fields={
             "technology": FieldSpec(PartOf("technology")),
-            "software": FieldSpec(PartOf("software")),
-            "size": FieldSpec(Size()),
+            "software": FieldSpec(PartOf("software"), None),
+            "size": FieldSpec(Size(), None),
             "clock": FieldSpec(Amount(units.HERTZ)),
-            "function": FieldSpec(Duration(units.CYCLES)),
-            "control": FieldSpec(Amount(units.JOULES_PER_CYCLE, zero=True)),
+            "function": FieldSpec(Duration(units.CYCLES), None),
+            "control": FieldSpec(Amount(units.JOULES_PER_CYCLE, zero=True), None),
         },
         blocks={
             "matrix": _by_dtype(units.FLOPS_PER_CYCLE),
-            "vector": _by_dtype(units.ELEMENTS_PER_CYCLE),
+            "vector": _by_dtype(units.ELEMENTS_PER_CYCLE, optional=True),
             "sram": BlockSpec(
                 {
                     "capacity": FieldSpec(Amount(units.BYTES)),
-                    "reserved": FieldSpec(Amount(units.BYTES, zero=True), 0.0),
+                    "reserved": FieldSpec(Amount(units.BYTES, zero=True), None),
                     **_amounts(units.BYTES_PER_CYCLE, "read", "write"),
                 }
             ),
             "router": BlockSpec(
                 {
-                    "kind": FieldSpec(Word(("circuit",), later=("wormhole",))),
+                    "kind": FieldSpec(
+                        Word(("circuit",), later={"wormhole": "wormhole is not built yet"})
+                    ),
                     "width": FieldSpec(Amount(units.BYTES_PER_CYCLE)),
                     "hop": FieldSpec(Duration(units.CYCLES)),
                     "ramp": FieldSpec(Duration(units.CYCLES)),
@@ -176,8 +180,8 @@ PARTS: Mapping[str, BlockSpec] = {
             "latency": FieldSpec(Duration(units.SECONDS)),
             "energy": FieldSpec(Amount(units.JOULES_PER_BYTE, zero=True)),
             "gap": FieldSpec(Amount(units.METRES, zero=True), 0.0),
+            "known_good": FieldSpec(Word(("no",), later={"yes": _KNOWN_GOOD}), "no"),
         },
-        later={"known_good": "choosing known-good dies is not built yet"},
     ),
     "die": BlockSpec(
         fields={
@@ -209,7 +213,9 @@ PARTS: Mapping[str, BlockSpec] = {
             ),
             "memory": BlockSpec(
                 {
-                    "kind": FieldSpec(Word(("external",), later=("stacked",))),
+                    "kind": FieldSpec(
+                        Word(("external",), later={"stacked": "stacked is not built yet"})
+                    ),
                     "via": FieldSpec(Word(EDGES)),
                     "capacity": FieldSpec(Amount(units.BYTES)),
                 },

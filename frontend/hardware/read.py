@@ -201,9 +201,9 @@ def _word(view: View, name: str, wanted: Word, label: str) -> str:
         word = None
     else:
         word = view.home(name).word_or_value(given, view.reading(name))
-    if word in wanted.later:
+    if isinstance(word, str) and word in wanted.later:
         raise NotBuiltError(
-            f"{label}: {word} is not built yet, expected {' or '.join(wanted.allowed)}",
+            f"{label}: {wanted.later[word]}, expected {' or '.join(wanted.allowed)}",
             given.location,
         )
     if not isinstance(word, str) or word not in wanted.allowed:

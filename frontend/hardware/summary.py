@@ -9,6 +9,7 @@ from typing import Any
 
 from ...ir.hardware import Constraint, Hardware
 from . import syntax
+from .assumed import Chosen
 from .files import SourceFile
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -37,11 +38,13 @@ class Source:
 
 
 def summary(hardware: Hardware, power: Callable[[Any], float] | None = None) -> tuple[Fact, ...]:
-    """The figures that a chip architect checks first; nameplate power where `power` is given.
+    """The figures that a chip architect checks first, and what was assumed where the spec says
+    nothing; nameplate power where `power` is given.
 
     `power` takes a core, a die or a wafer and returns watts.
     """
-    return (*_counts(hardware), *_areas(hardware), *_power(hardware, power), *_limits(hardware))
+    figures = (*_counts(hardware), *_areas(hardware), *_power(hardware, power))
+    return (*figures, *_limits(hardware), *_assumed(hardware))
 
 
 def _counts(hardware: Hardware) -> Iterator[Fact]:
@@ -91,6 +94,12 @@ def _limits(hardware: Hardware) -> Iterator[Fact]:
         yield Fact(f"parameter.{name}", f"parameter {name}", value, text)
     for constraint in hardware.constraints:
         yield Fact(constraint.text, "constraint", constraint.holds, _verdict(constraint))
+
+
+def _assumed(hardware: Hardware) -> Iterator[Fact]:
+    if isinstance(hardware.parameters, Chosen):
+        for name, text in hardware.parameters.assumed.items():
+            yield Fact(f"assumed.{name}", "assumed", text, text)
 
 
 def _verdict(constraint: Constraint) -> str:

@@ -1,6 +1,7 @@
 """A graph's lower bound and its run: what may overlap, what shares links, what sums up."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,9 @@ def graphs(draw: st.DrawFn) -> tuple[str, dict[str, Sharding]]:
     names = ["x", "y"]
     lines = [f"input %{name}: float16[{side}, {side}] = data {name}" for name in names]
     for at in range(draw(st.integers(1, 10))):
-        kind, left, right = draw(st.sampled_from(KINDS)), *(
-            draw(st.sampled_from(names)) for _ in range(2)
+        kind, left, right = (
+            draw(st.sampled_from(KINDS)),
+            *(draw(st.sampled_from(names)) for _ in range(2)),
         )
         lines.append(op_line(f"v{at}", kind, left, right, side))
         names.append(f"v{at}")
@@ -75,10 +77,6 @@ def meshes(draw: st.DrawFn) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def hardware(make_hardware: Callable[..., Hardware]) -> Hardware:
     return make_hardware()
-
-
-def run_of(mapped: MappedGraph, costs: list[OpCost]) -> GraphRun:
-    return graph_run(mapped, costs)
 
 
 def laid_to_operators(run: GraphRun) -> float:
@@ -251,8 +249,8 @@ def beside_a_message(make_graph: MakeGraph, kind: str) -> MappedGraph:
         op_line("c", "add", "a", "b", 400),
         "output %c = data c",
     ]
-    lying = dict.fromkeys(("y", "b"), Sharding((ROWS, COLUMNS)))
-    return make_graph("\n".join(lines), lying)
+    cut = Sharding((ROWS, COLUMNS))
+    return make_graph("\n".join(lines), {"y": cut, "b": cut})
 
 
 def test_a_local_product_hides_a_message(make_graph: MakeGraph, hardware: Hardware) -> None:
@@ -286,19 +284,14 @@ def test_long_runs_end(make_graph: MakeGraph, hardware: Hardware) -> None:
         "output %p = data p",
     ]
     mapped = make_graph("\n".join(lines), {})
+    product, *messages = Costing(hardware, mapped, SQUARE).costs()
     for launch in (100.0, 0.3):
-        changed = Costing(hardware, mapped, SQUARE).costs()
-        costs = [
-            cost if at == 0 else replaced(cost, launch / 7 * at) for at, cost in enumerate(changed)
+        uneven = [
+            replace(cost, launch_cycles=at * launch / 7, network_cycles=20 + at * launch / 7)
+            for at, cost in enumerate(messages, start=1)
         ]
-        run = graph_run(mapped, costs)
-        assert run.cycles == pytest.approx(float(costs[0].cycles), rel=1e-9)
-
-
-def replaced(cost: OpCost, more: float) -> OpCost:
-    from dataclasses import replace
-
-    return replace(cost, launch_cycles=more, network_cycles=float(cost.network_cycles) + more)
+        run = graph_run(mapped, [product, *uneven])
+        assert run.cycles == pytest.approx(float(product.cycles), rel=1e-9)
 
 
 def test_a_resource_can_be_busier_than_the_longest_chain(
@@ -336,3 +329,53 @@ def test_heads_apart_are_reduced_in_shorter_lines(
     assert float(inner.network_cycles) == float(alone.network_cycles)
     assert float(inner.network_cycles) < float(whole.network_cycles)
     assert float(inner.word_hops) == 5 * float(alone.word_hops)
+
+
+@pytest.mark.parametrize("form", ["rotate", "reduce"])
+def test_a_product_on_one_device_sends_nothing(
+    make_graph: MakeGraph, hardware: Hardware, form: str
+) -> None:
+    costs = stepped(make_graph, hardware, form, {"yh": 1, "yd": 1, "xh": 1, "xd": 1})
+    assert float(costs.cycles) == float(costs.work.cycles)
+    assert float(costs.word_hops) == float(costs.launch_cycles) == 0
+
+
+def stepped(make_graph: MakeGraph, hardware: Hardware, form: str, sizes: Sizes) -> OpCost:
+    """Both operands cut over rows and columns; `reduce` contracts what lies over the columns."""
+    indices = "ab,bc->ac" if form == "rotate" else "ab,cb->ac"
+    text = f"""
+      input %x: float16[24, 24] = data x
+      input %y: float16[24, 24] = data y
+      %p: float16[24, 24] = grid_matmul(%x, %y) {{indices = "{indices}", form = "{form}"}}
+      output %p = data p
+    """
+    cut = Sharding((ROWS, COLUMNS))
+    (cost,) = Costing(hardware, make_graph(text, {"x": cut, "y": cut, "p": cut}), sizes).costs()
+    return cost
+
+
+def test_tiles_take_as_many_steps_as_the_longer_side(
+    make_graph: MakeGraph, hardware: Hardware
+) -> None:
+    """4 x 6 devices: 6 steps of a (6 x 4) by (4 x 4) product, 12 words of the left tile and 8 of
+    the right one to the next device and a launch."""
+    cost = stepped(make_graph, hardware, "rotate", {"yh": 1, "yd": 4, "xh": 1, "xd": 6})
+    product = 4 * 4 * (10 + 2)
+    exchange = 12 + 8 + 2 + 5
+    assert float(cost.work.cycles) == 6 * product
+    assert float(cost.launch_cycles) == 6 * 100
+    assert float(cost.network_cycles) == 6 * exchange
+    assert float(cost.cycles) == 6 * (100 + max(product, exchange))
+    assert (float(cost.columns_words), float(cost.rows_words)) == (6 * 12, 6 * 8)
+
+
+def test_sums_run_along_the_row_even_where_no_tile_travels_down(
+    make_graph: MakeGraph, hardware: Hardware
+) -> None:
+    """One row of 6 devices: a single step, whose 24 x 24 sums (288 words) pass from each to the
+    next."""
+    cost = stepped(make_graph, hardware, "reduce", {"yh": 1, "yd": 1, "xh": 1, "xd": 6})
+    assert float(cost.launch_cycles) == 2 * 100
+    assert float(cost.columns_words) == 24 * 24 * 2 / 4
+    assert float(cost.rows_words) == 0
+    assert float(cost.cycles) > float(cost.work.cycles) + 200

@@ -32,16 +32,16 @@ def line(cores: int | np.ndarray, die: int = WHOLE) -> Line:
     return Line(cores, 1, die)
 
 
-@pytest.mark.parametrize("words", (1, 7, 500))
-@pytest.mark.parametrize("cores", (2, 3, 20, 661))
+@pytest.mark.parametrize("words", [1, 7, 500])
+@pytest.mark.parametrize("cores", [2, 3, 20, 661])
 def test_an_all_gather_is_the_published_broadcast(
     hardware: Hardware, words: int, cores: int
 ) -> None:
     assert all_gather(hardware, line(cores), words).cycles == words + cores + 2 * RAMP
 
 
-@pytest.mark.parametrize("words", (1, 7, 500))
-@pytest.mark.parametrize("cores", (2, 3, 20, 661))
+@pytest.mark.parametrize("words", [1, 7, 500])
+@pytest.mark.parametrize("cores", [2, 3, 20, 661])
 def test_a_reduce_scatter_is_the_published_chain(
     hardware: Hardware, words: int, cores: int
 ) -> None:
@@ -60,8 +60,8 @@ def two_phases(words: int, cores: int) -> int:
     return inside + across + back
 
 
-@pytest.mark.parametrize("words", (1, 5, 50))
-@pytest.mark.parametrize("cores", (144, 420, 660))
+@pytest.mark.parametrize("words", [1, 5, 50])
+@pytest.mark.parametrize("cores", [144, 420, 660])
 def test_a_long_line_is_reduced_in_two_phases_from_both_sides(
     hardware: Hardware, words: int, cores: int
 ) -> None:
@@ -85,10 +85,10 @@ def test_a_short_line_is_reduced_in_one_chain(hardware: Hardware) -> None:
 
 @pytest.mark.parametrize(
     ("cores", "words", "published"),
-    (
+    [
         (420, (1, 15, 5, 1, 1, 5, 5, 1, 35, 5), 5720),
         (660, (1, 11, 4, 1, 1, 4, 4, 1, 22, 4), 8365),
-    ),
+    ],
 )
 def test_ten_all_reduces_of_a_layer_take_what_the_measured_kernel_implies(
     hardware: Hardware, cores: int, words: tuple[int, ...], published: int
@@ -111,7 +111,7 @@ def total(hardware: Hardware, traffic: Traffic) -> np.ndarray:
 
 
 @pytest.mark.parametrize("collective", ALL)
-@pytest.mark.parametrize("die", (WHOLE, 66))
+@pytest.mark.parametrize("die", [WHOLE, 66])
 def test_more_cores_or_words_are_never_faster(
     make_hardware: Callable[..., Hardware],
     collective: Callable[[Hardware, Line, float], Traffic],

@@ -51,7 +51,7 @@ def test_a_product_is_never_faster_than_its_lanes(core: Core, m: int, n: int, k:
 
 
 @pytest.mark.parametrize(
-    ("read", "write", "elements"), ((16, 8, 4), (32, 16, 4), (8, 8, 2), (16, 4, 2), (4, 8, 1))
+    ("read", "write", "elements"), [(16, 8, 4), (32, 16, 4), (8, 8, 2), (16, 4, 2), (4, 8, 1)]
 )
 def test_sram_ports_limit_what_the_lanes_can_do(
     make_hardware: Callable[..., Hardware], read: int, write: int, elements: int
@@ -69,7 +69,7 @@ def test_wider_elements_have_fewer_lanes(core: Core) -> None:
     assert product_work(core, "float32", 1, 12, 1).cycles == 10 + 12
 
 
-@pytest.mark.parametrize(("elements", "cycles"), ((1, 1), (4, 1), (5, 2), (8, 2), (9, 3)))
+@pytest.mark.parametrize(("elements", "cycles"), [(1, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
 def test_a_started_group_of_lanes_takes_a_whole_cycle(
     core: Core, elements: int, cycles: int
 ) -> None:
@@ -117,14 +117,14 @@ def test_integers_and_booleans_go_at_the_rate_of_float32(core: Core) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "expr", "work"),
-    (
+    [
         ("elementwise", "a * b + c", Work(2, 0)),
         ("elementwise", "a", Work(1, 0)),
         ("elementwise", "exp(a - b)", Work(1, 1)),
         ("reduce", "square(a)", Work(2, 0)),
         ("rotary", "", Work(3, 0)),
         ("mask", "", Work(1, 0)),
-    ),
+    ],
 )
 def test_every_kind_says_what_an_element_costs(kind: str, expr: str, work: Work) -> None:
     op = Op(kind, ("a",), ("r",), (TensorType("float16", (4,)),), {"expr": expr})

@@ -54,9 +54,7 @@ def test_times_and_energies_sum_up(program: Program, fidelity: Fidelity) -> None
     assert min(result.breakdown.values()) >= 0
     assert min(result.energy.values()) >= 0
     assert result.power_w == pytest.approx(result.energy_j / result.latency_s)
-    assert result.energy["leakage"] == pytest.approx(
-        leakage_w(program.hardware) * result.latency_s
-    )
+    assert result.energy["leakage"] == pytest.approx(leakage_w(program.hardware) * result.latency_s)
 
 
 def test_the_bound_is_a_lower_bound(program: Program) -> None:

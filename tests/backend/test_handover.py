@@ -67,9 +67,7 @@ def test_tiles_side_by_side_share_the_links_between_the_rectangles(
     make_stages: MakeStages, hardware: Hardware
 ) -> None:
     """Every core sends 16 words; the 4 of a row go over one link and then on to their places."""
-    program = make_stages(
-        hardware, "matmul", (2, 4), [[(0, 0)], [(0, 4)]], features=128, tokens=2
-    )
+    program = make_stages(hardware, "matmul", (2, 4), [[(0, 0)], [(0, 4)]], features=128, tokens=2)
     (alone,) = passed(program, contended=False)
     (shared,) = passed(program, contended=True)
     assert cycles(alone) == pytest.approx(LAUNCH + 4 * 16)
@@ -96,7 +94,7 @@ PATHS = (
 )
 
 
-@pytest.mark.parametrize("layout", ("matvec", "matmul"))
+@pytest.mark.parametrize("layout", ["matvec", "matmul"])
 @pytest.mark.parametrize("places", PATHS)
 def test_passing_in_company_is_never_faster_than_alone(
     make_stages: MakeStages, hardware: Hardware, layout: str, places: list[list[tuple[int, int]]]
@@ -121,15 +119,13 @@ def test_one_stage_passes_nothing(make_stages: MakeStages, hardware: Hardware) -
     assert passed(make_stages(hardware, "matvec", (4, 4), [[(0, 0)]], 16), True) == []
 
 
-@pytest.mark.parametrize("layout", ("matvec", "matmul"))
-@pytest.mark.parametrize("target", ((0, 6), (4, 0)))
+@pytest.mark.parametrize("layout", ["matvec", "matmul"])
+@pytest.mark.parametrize("target", [(0, 6), (4, 0)])
 def test_what_the_search_reckons_with_is_a_bound(
     make_stages: MakeStages, hardware: Hardware, layout: str, target: tuple[int, int]
 ) -> None:
     """The nearest rectangle is one hop away for rows, and its shorter side for tiles."""
-    program = make_stages(
-        hardware, layout, (4, 6), [[(0, 0)], [target]], features=96, tokens=4
-    )
+    program = make_stages(hardware, layout, (4, 6), [[(0, 0)], [target]], features=96, tokens=4)
     (handover,) = passed(program, False)
     piece = pieces_of(hardware, program.graphs, program.mesh.sizes)["main"]
     hops = 1 if layout == "matvec" else 4

@@ -76,7 +76,7 @@ CACHED = """
 """
 
 
-@pytest.mark.parametrize(("context", "tokens"), ((6, 2), (7, 2), (8, 3), (9, 3)))
+@pytest.mark.parametrize(("context", "tokens"), [(6, 2), (7, 2), (8, 3), (9, 3)])
 def test_a_cache_is_held_once_with_room_for_the_new_token(
     make_graph: MakeGraph, context: int, tokens: int
 ) -> None:

@@ -81,7 +81,7 @@ EVEN = {
 }
 
 
-@pytest.mark.parametrize(("stages", "layers"), ((1, [8]), (2, [4, 4]), (4, [2] * 4), (8, [1] * 8)))
+@pytest.mark.parametrize(("stages", "layers"), [(1, [8]), (2, [4, 4]), (4, [2] * 4), (8, [1] * 8)])
 def test_equal_layers_are_dealt_out_evenly(stages: int, layers: list[int]) -> None:
     found = cut(EVEN, stages, chain(8))
     assert [bodies(stage).count("layer") for stage in found] == layers

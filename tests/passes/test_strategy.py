@@ -92,7 +92,7 @@ def test_a_pinned_region_is_the_only_one() -> None:
     assert {*zip(table.rows.tolist(), table.columns.tolist(), strict=True)} == {(5, 7)}
 
 
-@pytest.mark.parametrize("layout", ("matvec", "matmul"))
+@pytest.mark.parametrize("layout", ["matvec", "matmul"])
 def test_the_axes_of_many_regions_are_those_of_each_mesh(layout: Any) -> None:
     table = regions(small_wafer().wafer, None, [1, 2, 4])
     sizes = table.sizes(layout)
@@ -127,8 +127,10 @@ def pinned_to(candidate: Candidate, model: Model, hardware: Hardware, batch: int
     return Compiler(hardware, Workload(model.phase, batch, 7, 7, "float32"), pins).compile(model)
 
 
-@pytest.mark.parametrize("phase", ("decode", "prefill"))
-def test_what_fits_has_room_and_is_no_slower_than_estimated(make_tiny: MakeTiny, phase: Any) -> None:
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_what_fits_has_room_and_is_no_slower_than_estimated(
+    make_tiny: MakeTiny, phase: Any
+) -> None:
     """Estimates are lower bounds; a strategy that is said to fit fits."""
     model, hardware, batch = make_tiny("llama").unsplit(phase), small_wafer(), 4
     candidates = [c for c in searched(model, hardware, batch, Pins()) if c.fits]

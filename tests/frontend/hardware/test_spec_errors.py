@@ -88,7 +88,8 @@ MISTAKES = [
     ("system {", "system a {", "25:1", "a system has no name, got 'a'"),
     # Missing and repeated.
     ("  clock = 1 GHz\n", "", "7:1", "core pe: field clock is missing"),
-    ("  vector { fp16 = 4 element/cycle }\n", "", "7:1", "core pe: block vector is missing"),
+    ("  matrix { fp16 = 8 flop/cycle }\n", "", "7:1", "core pe: block matrix is missing"),
+    ("  size = 10 mm x 10 mm\n", "", "20:1", "wafer wse: field size is missing"),
     ("system { wafers = 1 of wse }", "system { }", "25:1", "system: field wafers is missing"),
     ("clock = 1 GHz", "clock = 1 GHz; clock = 2 GHz", "11:18", "core pe: field clock is repeated, first given on line 11"),
     ("param stack", "param cap", "4:7", "the name 'cap' is repeated, first given on line 3"),
@@ -125,8 +126,9 @@ MISTAKES = [
     # Not built yet.
     ("kind = circuit", "kind = wormhole", "16:19", "core pe: router: kind: wormhole is not built yet, expected circuit"),
     ("of pe }", "of pe; memory m { kind = stacked } }", "19:35", "die tile: stacked memory is not built yet; memory of kind external, on a wafer, is"),
-    ("share = 1.0;", "share = 1.0; known_good = yes;", "5:26", "link seam: choosing known-good dies is not built yet"),
+    ("share = 1.0;", "share = 1.0; known_good = yes;", "5:39", "link seam: known_good: choosing known-good dies is not built yet, expected no"),
     ("io west {", "defects { seed = 7 }\n  io west {", "23:13", "wafer wse: defects: drawing defects from a density is not built yet; name the dead cores and dies"),
+    ("1 of wse", "2 of wse", "25:10", "system: several wafers are not built yet, expected 1"),
     ("of wse }", "of wse; wafers = 1 of wse }", "25:29", "system: more than one kind of wafer in a system is not built yet"),
     ("area(tile) <= 858 mm2", "yield(wse) >= 0.9", "26:12", "constraint uses yield(), which is not built yet"),
     ("area(tile) <= 858 mm2", "power(wse) <= 1 kW", "26:12", "constraint uses power(), which is not built yet"),

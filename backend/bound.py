@@ -38,7 +38,7 @@ def busy_cycles(costs: Sequence[OpCost]) -> dict[str, Number]:
         "core": sum((cost.core_cycles for cost in costs), start=0.0),
         "columns": sum((cost.columns_words for cost in costs), start=0.0),
         "rows": sum((cost.rows_words for cost in costs), start=0.0),
-        "ramp": sum((cost.ramp_words for cost in costs), start=0.0) / 2,
+        "ramp": sum((cost.ramp_words for cost in costs), start=0.0),
     }
 
 

@@ -16,10 +16,9 @@ from .extents import Number, ceil_div
 
 @dataclass(frozen=True)
 class Line:
-    """Cores in a row or column over which a collective runs: how many, and how far apart."""
+    """Neighbouring cores of a row or column over which a collective runs."""
 
     cores: Number
-    spacing: Number
     die_cores: int
     """Cores between two die boundaries along this line."""
 
@@ -29,8 +28,8 @@ class Traffic:
     """What one collective makes of the network and of the cores that start it.
 
     `cycles` is from the start to the last word at zero load, launches left out. Words are of the
-    router's width: through the busiest link of the line, through a core's ramp, and in all over
-    all links of one line (for energy).
+    router's width: through the busiest link of the line, through the busiest ramp in its busier
+    direction, and in all over all links of one line (for energy).
     """
 
     launches: Number = 0.0
@@ -47,15 +46,14 @@ def crossing_cycles(hardware: Hardware) -> float:
 
 
 def _path(hardware: Hardware, line: Line, hops: Number) -> Number:
-    """Cycles of a path of some steps along the line, die boundaries included."""
-    distance = hops * line.spacing
-    crossings = np.floor(np.asarray(distance) / line.die_cores)
-    return distance * hardware.core.router.hop_cycles + crossings * crossing_cycles(hardware)
+    """Cycles of a path of some hops along the line, die boundaries included."""
+    crossings = np.floor(np.asarray(hops) / line.die_cores)
+    return hops * hardware.core.router.hop_cycles + crossings * crossing_cycles(hardware)
 
 
 def _stream(hardware: Hardware, line: Line, words: Number) -> Number:
     """Cycles for words through the slowest link of the line, which may cross a die boundary."""
-    crosses = np.asarray(line.cores * line.spacing) > line.die_cores
+    crosses = np.asarray(line.cores) > line.die_cores
     return np.where(crosses, words / min(1.0, hardware.wafer.link.share), words)
 
 
@@ -109,8 +107,8 @@ def _chained_reduce(hardware: Hardware, line: Line, words: Number, group: Number
         launches=phases + 1,
         cycles=cycles,
         link_words=words * (phases + 1),
-        ramp_words=words * (2 * phases + 1),
-        word_hops=words * (line.cores - 1) * line.spacing * (phases + 1),
+        ramp_words=2 * words * phases,
+        word_hops=words * (line.cores - 1) * (phases + 1),
     )
 
 
@@ -125,13 +123,12 @@ def reduce_scatter(hardware: Hardware, line: Line, words: Number) -> Traffic:
     """Sums stream along the line both ways, every core adding its part on the way."""
     busy = np.asarray(line.cores) > 1
     cycles = _stream(hardware, line, words) + _path(hardware, line, line.cores - 1)
-    hops = (line.cores - 1) * line.spacing
     return Traffic(
         launches=1.0 * busy,
         cycles=(cycles + _relay(hardware) * (line.cores - 1)) * busy,
         link_words=words * busy,
-        ramp_words=2 * words * busy,
-        word_hops=words * hops,
+        ramp_words=words * busy,
+        word_hops=words * (line.cores - 1),
     )
 
 
@@ -143,7 +140,7 @@ def all_gather(hardware: Hardware, line: Line, words: Number) -> Traffic:
         cycles=_multicast(hardware, line, words, line.cores - 1) * busy,
         link_words=words * busy,
         ramp_words=words * busy,
-        word_hops=words * (line.cores - 1) * line.spacing,
+        word_hops=words * (line.cores - 1),
     )
 
 

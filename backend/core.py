@@ -35,7 +35,7 @@ def compute_dtype(core: Core, dtype: str) -> str:
     """The dtype whose rates hold: integers and booleans go at the rate of float32."""
     if dtype in core.vector_elements_per_cycle:
         return dtype
-    return "float32" if dtype in ("int64", "int32", "bool", "float32") else dtype
+    return "float32" if dtype == "bool" or "int" in dtype else dtype
 
 
 def _port_elements(core: Core, dtype: str) -> float:
@@ -81,11 +81,11 @@ def map_work(core: Core, dtype: str, elements: Number, each: Work) -> CoreWork:
     vectors = each.arithmetic * (issue + ceil_div(elements, rate))
     stepwise = core.function_cycles * (issue + ceil_div(elements, rate))
     functions = each.functions * np.minimum(issue + elements * core.function_cycles, stepwise)
-    nodes = each.arithmetic + each.functions
-    bytes_ = DTYPE_BYTES[dtype] * elements * nodes
+    operations = each.arithmetic + each.functions * core.function_cycles
+    bytes_ = DTYPE_BYTES[dtype] * elements * (each.arithmetic + each.functions)
     return CoreWork(
         cycles=(vectors + functions) * (np.asarray(elements) > 0),
-        vector_operations=elements * nodes,
+        vector_operations=elements * operations,
         sram_read_bytes=2 * bytes_,
         sram_write_bytes=bytes_,
     )

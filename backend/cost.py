@@ -10,7 +10,9 @@ from math import prod
 
 import numpy as np
 
-from ..ir.graph import Op
+from ..ir.dims import size
+from ..ir.errors import VerificationError
+from ..ir.graph import DTYPE_BYTES, Op
 from ..ir.hardware import Hardware
 from ..ir.kinds import Indices, indices_of
 from ..ir.program import Direction, MappedGraph
@@ -29,7 +31,8 @@ class OpCost:
 
     `core_cycles` keep the core busy (arithmetic and `launch_cycles` of software); `network_cycles`
     follow the launches and leave the core free; `cycles` is the whole at zero load. Words are of
-    the router's width through the busiest east-west link, north-south link and ramp.
+    the router's width through the busiest east-west link, north-south link and ramp (its busier
+    direction).
     """
 
     op: Op
@@ -90,11 +93,11 @@ class Costing:
     def line(self, axes: tuple[str, ...]) -> Line:
         """The cores that a collective over some axes of one direction joins."""
         along: Direction = "rows" if axes[0] in MESH_AXES["rows"] else "columns"
-        names = MESH_AXES[along]
-        inner = names[names.index(axes[-1]) + 1 :]
+        if axes[-1] != MESH_AXES[along][-1]:
+            raise VerificationError(f"a collective over {axes} joins no neighbouring cores")
         die = self.hardware.wafer.die
         cores = die.rows if along == "rows" else die.columns
-        return Line(extent(axes, self.sizes), extent(inner, self.sizes), cores)
+        return Line(extent(axes, self.sizes), cores)
 
     # Local operators.
 
@@ -133,9 +136,9 @@ class Costing:
     def _product_shape(indices: Indices, sizes: dict[str, Number]) -> tuple[Number, Number, Number]:
         """(m, n, k) of a block's product; letters of both operands and the result count in k."""
         left, right = indices.operands
-        m = prod((size for x, size in sizes.items() if x not in right), start=1.0)
-        n = prod((size for x, size in sizes.items() if x not in left), start=1.0)
-        k = prod((size for x, size in sizes.items() if x in left and x in right), start=1.0)
+        m = prod((n for x, n in sizes.items() if x not in right), start=1.0)
+        n = prod((n for x, n in sizes.items() if x not in left), start=1.0)
+        k = prod((n for x, n in sizes.items() if x in left and x in right), start=1.0)
         return m, n, k
 
     # Collectives.
@@ -150,12 +153,21 @@ class Costing:
             launch_cycles=launch,
             network_cycles=traffic.cycles,
             cycles=launch + traffic.cycles,
-            work=CoreWork(),
+            work=self._exchanged(op),
             columns_words=0.0 if rows else traffic.link_words,
             rows_words=traffic.link_words if rows else 0.0,
             ramp_words=traffic.ramp_words,
             word_hops=traffic.word_hops * lines,
         )
+
+    def _exchanged(self, op: Op) -> CoreWork:
+        """What a collective makes of a core besides time: its block is read, what comes is
+        written, and a sum or maximum adds the block once."""
+        sent = sum((self._bytes(name) for name in op.operands), start=0.0)
+        received = sum((self._bytes(name) for name in op.results), start=0.0)
+        shapes = [self._shape(name) for name in op.operands if op.kind != "all_gather"]
+        added = sum((prod(shape, start=1.0) for shape in shapes), start=0.0)
+        return CoreWork(vector_operations=added, sram_read_bytes=sent, sram_write_bytes=received)
 
     def _all_reduce(self, op: Op) -> OpCost:
         axes = axes_of(op)
@@ -187,7 +199,7 @@ class Costing:
         steps = np.maximum(left, right)
         sizes = self._letters(op, indices)
         whole = self._whole_contraction(op, indices)
-        sizes = {x: size for x, size in sizes.items() if x not in indices.reduced}
+        sizes = {x: n for x, n in sizes.items() if x not in indices.reduced}
         m, n, k = self._product_shape(indices, sizes)
         width = self.hardware.core.router.width_bytes
         step = collectives.shift_step(
@@ -209,8 +221,8 @@ class Costing:
         product = product_work(self.hardware.core, op.type.dtype, m, n, k)
         shared = prod(
             (
-                size
-                for x, size in self._letters(op, indices).items()
+                n
+                for x, n in self._letters(op, indices).items()
                 if x in indices.result and x in indices.operands[0] and x in indices.operands[1]
             ),
             start=1.0,
@@ -218,7 +230,7 @@ class Costing:
         width = self.hardware.core.router.width_bytes
         bytes_ = self._bytes(op.operands[1]) / width
         element = self.mapped.graph.types[op.operands[0]]
-        sums = m * n * shared * _element_bytes(element.dtype) / width
+        sums = m * n * shared * DTYPE_BYTES[element.dtype] / width
         moves, adds = np.asarray(steps) > 1, np.asarray(summing) > 1
         step = collectives.reduce_step(self.hardware, bytes_ * moves, sums * adds)
         chain = (2 * self.hardware.core.router.ramp_cycles + 2) * (summing - 1)
@@ -233,7 +245,7 @@ class Costing:
     def _whole_contraction(self, op: Op, indices: Indices) -> Number:
         shape = self.mapped.graph.types[op.operands[0]].shape
         pairs = zip(indices.operands[0], shape, strict=True)
-        return prod((int(str(dim)) for x, dim in pairs if x in indices.reduced), start=1)
+        return prod((size(dim) for x, dim in pairs if x in indices.reduced), start=1)
 
     def _stepped(
         self,
@@ -269,12 +281,6 @@ def axes_of(op: Op) -> tuple[str, ...]:
     axes = op.attributes["axes"]
     assert isinstance(axes, tuple)
     return tuple(str(axis) for axis in axes)
-
-
-def _element_bytes(dtype: str) -> int:
-    from ..ir.graph import DTYPE_BYTES
-
-    return DTYPE_BYTES[dtype]
 
 
 def _times(work: CoreWork, count: Number) -> CoreWork:

@@ -173,7 +173,7 @@ class Evaluation:
         links = 2 * (rows * (columns - 1) + columns * (rows - 1))
         repeats = program.microbatches
         return NocFigures(
-            max_link_utilization=min(1.0, busiest * repeats / cycles),
+            max_link_utilization=busiest * repeats / cycles,
             mean_link_utilization=words * repeats * program.mapping.dp / (links * cycles),
             flows=messages * program.mesh.devices * program.mapping.dp
             + sum(handover.flows for handover in self.handovers),

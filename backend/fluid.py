@@ -173,7 +173,7 @@ def _message(cost: OpCost) -> _Message:
     words = {
         "columns": float(cost.columns_words),
         "rows": float(cost.rows_words),
-        "ramp": float(cost.ramp_words) / 2,
+        "ramp": float(cost.ramp_words),
     }
     return _Message(1.0, float(cost.network_cycles), words)
 
@@ -219,5 +219,4 @@ def _busy_span(cost: OpCost, resource: str) -> Span:
     if resource == "core":
         return Span(0.0, 0.0, float(cost.work.cycles), float(cost.launch_cycles), 0.0)
     words = {"columns": cost.columns_words, "rows": cost.rows_words, "ramp": cost.ramp_words}
-    share = 0.5 if resource == "ramp" else 1.0
-    return Span(0.0, 0.0, 0.0, 0.0, share * float(words[resource]))
+    return Span(0.0, 0.0, 0.0, 0.0, float(words[resource]))

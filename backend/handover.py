@@ -48,7 +48,7 @@ def _spread(
     """Launches and cycles to spread a block along the row, where every column needs it."""
     if layout == "matmul":
         return 0.0, 0.0
-    traffic = all_gather(hardware, Line(columns, 1.0, hardware.wafer.die.columns), words)
+    traffic = all_gather(hardware, Line(columns, hardware.wafer.die.columns), words)
     return traffic.launches, traffic.cycles
 
 

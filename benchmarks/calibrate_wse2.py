@@ -8,10 +8,11 @@ the spec come from:
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import wscc
-from scipy.optimize import fsolve
+from scipy.optimize import root
 from wscc.ir.hardware import Hardware
 from wscc.ir.program import Program
 
@@ -65,13 +66,13 @@ def main() -> None:
     hardware = wscc.load_hardware("wse2").bind()
     programs = {side: program(side, hardware) for side in (*PREFILL, *DECODE)}
 
-    def errors(constants: tuple[float, float]) -> list[float]:
+    def errors(constants: Sequence[float]) -> list[float]:
         return [
             predicted_cycles(programs[side], *constants) / measured_cycles(side) - 1
             for side in PREFILL
         ]
 
-    issue, launch = fsolve(errors, (10.0, 200.0))
+    issue, launch = (float(x) for x in root(errors, (10.0, 200.0)).x)
     software = hardware.core.software
     print(f"fitted on prefill: issue {issue:.2f} cycles, launch {launch:.1f} cycles")
     print(f"in the spec:       issue {software.issue_cycles}, launch {software.launch_cycles}")

@@ -13,7 +13,7 @@ from ..ir.errors import UserError, nearest
 from ..ir.graph import DTYPE_BYTES, Phase
 from ..ir.pins import Pins
 from ..ir.result import FIDELITIES, Fidelity
-from .pins import check_batch, one_of, read_pins, whole
+from .pins import one_of, read_pins, whole
 
 MAX_BATCH = 1 << 20
 MAX_TOKENS = 1 << 24
@@ -205,7 +205,7 @@ def _read_run(values: argparse.Namespace) -> Run | Help:
     phase = _phase(values.phase)
     batch = whole("--batch", values.batch, MAX_BATCH)
     pins = read_pins(values.mapping, values.region, phase)
-    check_batch(pins, batch)
+    pins.check_batch(batch)
     job = Job(
         hardware=values.hw,
         model=values.model,

@@ -112,13 +112,3 @@ def _check_meaning(found: Mapping[str, Any], phase: Phase) -> None:
         )
     if found.get("streaming", False):
         raise UserError("--mapping streaming=yes is not built yet: weights stay on the wafer")
-
-
-def check_batch(pins: Pins, batch: int) -> None:
-    """Raise UserError where the batch is too small for what is pinned."""
-    replicas, microbatch = pins.dp or 1, pins.microbatch or 1
-    if replicas * microbatch > batch:
-        raise UserError(
-            f"--mapping: dp={replicas} with microbatch={microbatch} needs a batch of "
-            f"{replicas * microbatch} at least, not {batch}"
-        )

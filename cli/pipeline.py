@@ -15,7 +15,7 @@ from ..ir.hardware import Hardware
 from ..ir.pins import Pins
 from ..ir.program import Program, Workload
 from ..ir.result import Fidelity, Infeasibility, Result
-from .pins import check_batch, read_pins
+from .pins import read_pins
 
 if TYPE_CHECKING:
     from ..frontend.hardware import HardwareSpace
@@ -77,7 +77,6 @@ def compile(  # noqa: A001
     "420x420"). Raises UserError for a pin that is impossible.
     """
     pins = read_pins(mapping, region, model.workload.phase)
-    check_batch(pins, model.workload.batch)
     return compile_pinned(model, hardware, pins, seed)
 
 

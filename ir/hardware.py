@@ -201,6 +201,8 @@ class Hardware:
     wafer: Wafer
     parameters: Mapping[str, float | str] = field(default_factory=dict[str, float | str])
     constraints: tuple[Constraint, ...] = ()
+    assumed: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What holds where the spec says nothing, by part and field, in words."""
 
     @property
     def core(self) -> Core:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from .errors import UserError
+
 
 @dataclass(frozen=True)
 class Pins:
@@ -13,3 +15,12 @@ class Pins:
     """Rows and columns of cores; `tp=RxC` is the same pin."""
     microbatch: int | None = None
     """Sequences."""
+
+    def check_batch(self, batch: int) -> None:
+        """Raise UserError where what is pinned does not divide the batch."""
+        replicas, sequences = self.dp or 1, self.microbatch or 1
+        if batch % (replicas * sequences):
+            raise UserError(
+                f"--mapping: dp={replicas} with microbatch={sequences} does not divide a batch "
+                f"of {batch}"
+            )

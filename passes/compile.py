@@ -85,6 +85,7 @@ class Compiler:
             raise UserError(f"core {core.name} has no rate for {dtype}, it has {known}")
         if self.layers is not None and self.layers > model.layers:
             raise UserError(f"--layers {self.layers}: the model has {model.layers} layers")
+        self.pins.check_batch(self.workload.batch)
         region = self.pins.region
         if region and (region[0] > wafer.usable_rows or region[1] > wafer.usable_columns):
             raise UserError(

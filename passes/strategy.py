@@ -35,7 +35,7 @@ LEAST_LOOKED_AT = 256
 
 @dataclass(frozen=True)
 class Candidate:
-    """A strategy, its estimated latency and the bytes that its fullest core holds."""
+    """A strategy, a bound on its latency, and the bytes of a core if stages share evenly."""
 
     strategy: Strategy
     bound_s: float

@@ -79,7 +79,8 @@ def _shortage(short: Infeasibility) -> str:
 
 def _rows(result: Result) -> Iterator[tuple[str, str]]:
     step = "token" if result.workload.phase == "decode" else "prompt"
-    if_it_fit = "" if result.feasible else ", if it fitted"
+    short = any(line.resource != "constraint" for line in result.infeasible)
+    if_it_fit = ", if it fitted" if short else ""
     yield "Mapped", _mapped(result)
     yield (
         "Latency",

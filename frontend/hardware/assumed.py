@@ -4,7 +4,7 @@ The defaults themselves are in core.py and build.py; docs/language.md states the
 module imports neither lark nor pint.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -32,13 +32,3 @@ class Assumptions:
         """Of the part `view` nothing is written about `name`, and so `text` holds."""
         if self._listening:
             self.found[".".join((*view.path, name))] = f"{view.label}: {text}"
-
-
-class Chosen(dict[str, float | str]):
-    """The parameters of a design, and beside them what was assumed of its parts."""
-
-    def __init__(
-        self, parameters: Mapping[str, float | str] = {}, assumed: Mapping[str, str] = {}
-    ) -> None:
-        super().__init__(parameters)
-        self.assumed = dict(assumed)

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, cast
 from ...ir import hardware as ir
 from ...ir.errors import Location, UserError, nearest
 from . import core, syntax, units
-from .assumed import Assumptions, Chosen
+from .assumed import Assumptions
 from .binding import Binding, Value
 from .core import declared_size, dimensions
 from .defects import defects
@@ -71,8 +71,8 @@ class Builder:
         with self._assumed.of_the_system():
             built = self.wafer(wafer)
         constraints = tuple(self._constraint(line) for line in self.scope.file.constraints)
-        chosen = Chosen(parameters, self._assumed.found)
-        return ir.Hardware(name, wafers, built, chosen, constraints)
+        assumed = dict(self._assumed.found)
+        return ir.Hardware(name, wafers, built, parameters, constraints, assumed)
 
     def _check_kinds(self) -> None:
         for part in self.scope.file.parts.values():

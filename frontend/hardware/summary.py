@@ -9,7 +9,6 @@ from typing import Any
 
 from ...ir.hardware import Constraint, Hardware
 from . import syntax
-from .assumed import Chosen
 from .files import SourceFile
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -97,9 +96,8 @@ def _limits(hardware: Hardware) -> Iterator[Fact]:
 
 
 def _assumed(hardware: Hardware) -> Iterator[Fact]:
-    if isinstance(hardware.parameters, Chosen):
-        for name, text in hardware.parameters.assumed.items():
-            yield Fact(f"assumed.{name}", "assumed", text, text)
+    for name, text in hardware.assumed.items():
+        yield Fact(f"assumed.{name}", "assumed", text, text)
 
 
 def _verdict(constraint: Constraint) -> str:

@@ -199,14 +199,17 @@ def test_messages_on_the_same_links_slow_each_other_down(
     assert run.cycles > 2 * launch + cycles + float(add.cycles)
 
 
-def test_messages_in_different_directions_do_not_share(
+def test_messages_in_different_directions_share_only_the_ramp_of_the_core_in_the_middle(
     make_graph: MakeGraph, hardware: Hardware
 ) -> None:
+    """The core where both meet takes in twice its words in every phase, on one ramp."""
     mapped = reduced(make_graph, "rows", "columns")
-    costs = Costing(hardware, mapped, SQUARE).costs()
-    launches = float(costs[0].launch_cycles) + float(costs[1].launch_cycles)
-    together = launches + float(costs[1].network_cycles) + float(costs[2].cycles)
-    assert graph_run(mapped, costs).cycles == pytest.approx(together)
+    first, second, add = Costing(hardware, mapped, SQUARE).costs()
+    launch, cycles = float(first.launch_cycles), float(first.network_cycles)
+    speed = cycles / (2 * float(first.ramp_words))
+    assert speed < 1
+    expected = 2 * launch + (cycles - launch) / speed + launch + float(add.cycles)
+    assert graph_run(mapped, [first, second, add]).cycles == pytest.approx(expected)
 
 
 def test_small_messages_on_the_same_links_do_not_notice_each_other(

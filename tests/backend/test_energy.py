@@ -93,7 +93,18 @@ def test_a_collective_costs_its_words_times_hops(
     assert energy["wire"] == pytest.approx(
         float(message.word_hops) * 32 * 0.1e-12 * (0.228 + 0.170) / 2
     )
-    assert energy["matrix"] == energy["sram"] == 0
+    assert energy["matrix"] == 0
+
+
+def test_a_sum_over_a_line_reads_adds_and_writes_each_block_once(
+    make_graph: MakeGraph, make_hardware: Callable[..., Hardware]
+) -> None:
+    hardware = make_hardware()
+    _, _, message = costs_of(make_graph, hardware)
+    words = 16
+    assert message.work.sram_read_bytes == message.work.sram_write_bytes == 4 * words
+    assert message.work.vector_operations == 2 * words
+    assert message.work.cycles == 0
 
 
 def test_a_hop_pays_for_the_die_boundary_that_it_may_cross(wse2: Hardware) -> None:

@@ -172,8 +172,8 @@ def test_a_flag_with_a_value_that_it_cannot_have_is_one_message(line: str, messa
             "interleave, recompute, zero, streaming)",
         ),
         ("dp=2,dp=2", "the pin 'dp' is repeated"),
-        ("dp=2", "dp=2 with microbatch=1 needs a batch of 2 at least, not 1"),
-        ("microbatch=4", "dp=1 with microbatch=4 needs a batch of 4 at least, not 1"),
+        ("dp=2", "dp=2 with microbatch=1 does not divide a batch of 1"),
+        ("microbatch=4", "dp=1 with microbatch=4 does not divide a batch of 1"),
     ],
 )
 def test_pins_that_are_wrong_are_one_message(pins: str, message: str) -> None:

@@ -243,12 +243,12 @@ def test_physics_is_asked_about_the_part_that_is_named(folder: Path):
 def test_the_summary_gives_figures_in_si_and_in_words(folder: Path):
     hardware = bind(folder)
     facts = {fact.key: fact for fact in summary(hardware, power=lambda _: 36.0)}
-    assert facts["cores"].text == "7,218 (10 x 19 of pe a die, 40 x 95 usable)"
+    assert facts["cores"].text == "3,609 (10 x 19 of pe a die, 40 x 95 usable)"
     assert facts["peak_flops.float16"].value == hardware.peak_flops("float16")
-    assert facts["peak_flops.float16"].text == "57.7 TFLOP/s"
-    assert facts["sram_bytes"].text == "355 MB"
+    assert facts["peak_flops.float16"].text == "28.9 TFLOP/s"
+    assert facts["sram_bytes"].text == "177 MB"
     assert facts["area_m2.wafer"].text == "12 mm x 12 mm, 144 mm2"
-    assert facts["power_nameplate_w"].value == 72.0
+    assert facts["power_nameplate_w"].value == 36.0
     assert facts["power_density_w_per_m2"].text == "0.25 W/mm2 of wafer"
     broken = "power(faster) / area(wse) > 0.5 W/mm2"
     assert facts[broken].value is False

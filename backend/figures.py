@@ -25,6 +25,7 @@ LIMITS: dict[Fidelity, tuple[str, ...]] = {
         "weights are resident; loading them is not part of the step",
         "logits stay on the wafer; sampling is not part of the step",
         "routers of dead cores are taken to pass words on",
+        "what stages hand over does not share links with the stages' own collectives",
         "cores that do not work are taken to be clock-gated: they only leak",
     ),
 }

@@ -68,10 +68,11 @@ def handovers(program: Program, pieces: dict[str, PieceCosts], contended: bool) 
     launches, spread = _spread(hardware, words, float(program.mesh.columns), layout)
     software_s = float((1 + launches) * core.software.launch_cycles / core.clock_hz)
     spread_s = float(spread / core.clock_hz)
-    per_pair = [_pair_flows(program, at, block) for at in range(len(program.stages) - 1)]
-    if not per_pair:
+    replicas = [_pair_flows(program, at, block) for at in range(len(program.stages) - 1)]
+    if not replicas:
         return []
-    alone = [bound_s(fabric, flows) for flows in per_pair]
+    alone = [max(bound_s(fabric, _one_line(flows)) for flows in pair) for pair in replicas]
+    per_pair = [_concatenated(pair) for pair in replicas]
     ends = alone
     if contended and placed:
         from .network_fluid import fluid
@@ -114,15 +115,25 @@ def _word_hops(flows: Flows, word_bytes: float) -> float:
     return float((np.ceil(flows.bytes / word_bytes) * hops).sum())
 
 
-def _pair_flows(program: Program, at: int, block: float) -> Flows:
-    """The flows from a stage to the next one, of all replicas; from a rectangle to one beside it
+def _pair_flows(program: Program, at: int, block: float) -> list[Flows]:
+    """The flows from a stage to the next one in each replica; from a rectangle to one beside it
     where stages are not placed."""
     stages = program.stages
     rows, columns = program.mapping.region
     sources = stages[at].places or (Rectangle(0, 0, rows, columns),)
     targets = stages[at + 1].places or (Rectangle(0, columns, rows, columns),)
     pairs = zip(sources, targets, strict=True)
-    return _concatenated([_flows(program, a, b, block) for a, b in pairs])
+    return [_flows(program, a, b, block) for a, b in pairs]
+
+
+def _one_line(flows: Flows) -> Flows:
+    """One row's or column's flows where each stays in its own: lines do not meet, and between two
+    rectangles all are alike."""
+    if (flows.source_row == flows.target_row).all():
+        return flows[flows.source_row == flows.source_row[0]]
+    if (flows.source_column == flows.target_column).all():
+        return flows[flows.source_column == flows.source_column[0]]
+    return flows
 
 
 def _flows(program: Program, source: Rectangle, target: Rectangle, block: float) -> Flows:

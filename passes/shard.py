@@ -42,6 +42,8 @@ class Shard:
 
     def run(self, graph: Graph, wanted: Mapping[str, Sharding] | None = None) -> MappedGraph:
         """The graph with a sharding for every value."""
+        if not any(isinstance(d, dims.Polynomial) for i in graph.inputs for d in i.type.shape):
+            raise VerificationError(f"graph {graph.name}: shard wants sizes that are symbolic")
         values = Values(dict(graph.types))
         return _Sharder(self.layout, graph, wanted or {}, values, roles_of(graph)).mapped()
 

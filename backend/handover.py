@@ -77,8 +77,9 @@ def handovers(program: Program, pieces: dict[str, PieceCosts], contended: bool) 
     if contended and placed:
         from .network_fluid import fluid
 
-        together = fluid(fabric, _concatenated(per_pair))
-        marks = np.cumsum([0, *(len(flows) for flows in per_pair)])
+        sampled = _meeting(per_pair)
+        together = fluid(fabric, _concatenated(sampled))
+        marks = np.cumsum([0, *(len(flows) for flows in sampled)])
         ends = [float(together[a:b].max()) for a, b in pairwise(marks)]
     fixed_s = software_s + spread_s
     return [
@@ -124,6 +125,26 @@ def _pair_flows(program: Program, at: int, block: float) -> list[Flows]:
     targets = stages[at + 1].places or (Rectangle(0, columns, rows, columns),)
     pairs = zip(sources, targets, strict=True)
     return [_flows(program, a, b, block) for a, b in pairs]
+
+
+def _meeting(pairs: Sequence[Flows]) -> list[Flows]:
+    """Of flows that stay in their row or column only those in the rows and columns where a pair
+    begins: other lines repeat what meets there. Flows that turn are kept."""
+    in_row = [(flows.source_row == flows.target_row).all() for flows in pairs]
+    in_column = [(flows.source_column == flows.target_column).all() for flows in pairs]
+    rows = [int(flows.source_row[0]) for flows, stays in zip(pairs, in_row, strict=True) if stays]
+    columns = [
+        int(flows.source_column[0]) for flows, stays in zip(pairs, in_column, strict=True) if stays
+    ]
+    kept: list[Flows] = []
+    for flows, row, column in zip(pairs, in_row, in_column, strict=True):
+        if row:
+            kept.append(flows[np.isin(flows.source_row, rows)])
+        elif column:
+            kept.append(flows[np.isin(flows.source_column, columns)])
+        else:
+            kept.append(flows)
+    return kept
 
 
 def _one_line(flows: Flows) -> Flows:

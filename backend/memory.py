@@ -45,16 +45,17 @@ def graph_memory(mapped: MappedGraph, sizes: Sizes) -> GraphMemory:
 
 
 def _peak(mapped: MappedGraph, sizes: Sizes, caches: set[str]) -> Number:
-    """The most bytes of activations that live at once, in the graph's order."""
+    """The most bytes of activations that live at once, in the graph's order. The model's own
+    inputs (token ids, positions) stream in as they are read and take no room."""
     graph = mapped.graph
     last = _last_uses(mapped)
-    outside = caches | {i.name for i in graph.inputs if i.role in ("weight", "buffer", "cache")}
+    elsewhere = ("weight", "buffer", "cache", "data")
+    outside = caches | {i.name for i in graph.inputs if i.role in elsewhere}
 
     def held(name: str) -> Number:
         if name in outside:
             return 0.0
-        streamed = _streamed_into(mapped, name)
-        counted = streamed or name
+        counted = _streamed_into(mapped, name) or name
         return block_bytes(graph.types[counted], mapped.shardings[counted], sizes)
 
     live: Number = sum((held(value.name) for value in graph.inputs), start=0.0)

@@ -5,7 +5,7 @@ replicas and sequences a micro-batch. Its estimate is a bound on its latency, an
 known exactly enough to say how many stages it needs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -21,6 +21,7 @@ from ..ir.pins import Pins
 from ..ir.program import Layout, MappedGraph, Strategy
 from .pieces import SHARED, Chain
 from .placement_shelves import count_fitting
+from .shard import COLUMNS, ROWS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -62,16 +63,24 @@ class Regions:
         }
 
 
-def sides(extent: int) -> list[int]:
-    """Lengths from a few cores to the whole extent: a geometric grid, and equal shares."""
-    grid = np.geomspace(min(4, extent), extent, GRID_SIDES).astype(int)
-    return sorted({*(int(side) for side in grid), *(extent // n for n in range(1, SHARES + 1))})
+def sides(extent: int, sizes: Iterable[int]) -> list[int]:
+    """Lengths from a few cores to the whole extent: its equal shares, and along a geometric grid
+    the shortest that cut one of some sizes into blocks as small."""
+    grid = [int(side) for side in np.geomspace(min(4, extent), extent, GRID_SIDES)]
+    snapped = {-(-size // -(-size // side)) for side in grid for size in sizes}
+    return sorted({*(extent // n for n in range(1, SHARES + 1)), *(snapped or grid)} - {0})
 
 
-def regions(wafer: Wafer, pinned: tuple[int, int] | None, groups: Sequence[int]) -> Regions:
-    """Every region that the wafer could hold, with every way to cut the heads."""
-    rows = [pinned[0]] if pinned else sides(wafer.usable_rows)
-    columns = [pinned[1]] if pinned else sides(wafer.usable_columns)
+def regions(
+    wafer: Wafer,
+    pinned: tuple[int, int] | None,
+    groups: Sequence[int],
+    sizes: tuple[Iterable[int], Iterable[int]],
+) -> Regions:
+    """Every region that the wafer could hold, with every way to cut the heads; `sizes` are what
+    is cut over rows and over columns."""
+    rows = [pinned[0]] if pinned else sides(wafer.usable_rows, sizes[0])
+    columns = [pinned[1]] if pinned else sides(wafer.usable_columns, sizes[1])
     table = np.array([(r, c, g) for r in rows for c in columns for g in groups if g <= min(r, c)])
     return Regions(table[:, 0], table[:, 1], table[:, 2])
 
@@ -228,18 +237,36 @@ class Search:
     layout: Layout
     pins: Pins
 
-    def ranked(self, batch: int, head_groups: Sequence[int], keep: int) -> Iterator[Candidate]:
-        """The `keep` best strategies of every split, those that fit first."""
-        table = regions(self.hardware.wafer, self.pins.region, head_groups)
+    def ranked(self, batch: int, head_groups: Sequence[int], keep: int) -> list[Candidate]:
+        """The `keep` best strategies that fit of every split and number of stages; if there is
+        none at all, of every split the one that asks for the least memory."""
+        table = regions(self.hardware.wafer, self.pins.region, head_groups, self._cut_sizes())
         known: dict[int, dict[str, PieceCosts]] = {}
+        bounds: list[tuple[Split, Bounded]] = []
         for split in splits(batch, self.pins):
             if split.microbatch not in known:
                 known[split.microbatch] = self._pieces(table, split.microbatch)
-            pieces = known[split.microbatch]
-            bounded = Bounded(
-                self.hardware, self.chain, pieces, table, self.layout, split.microbatches
+            pieces, microbatches = known[split.microbatch], split.microbatches
+            bounds.append(
+                (
+                    split,
+                    Bounded(self.hardware, self.chain, pieces, table, self.layout, microbatches),
+                )
             )
-            yield from self._best(bounded, split, keep)
+        found = [c for split, bounded in bounds for c in self._best(bounded, split, keep)]
+        return found or [self._short(bounded, split) for split, bounded in bounds]
+
+    def _cut_sizes(self) -> tuple[set[int], set[int]]:
+        """Sizes that layers cut over all rows, and over all columns."""
+        found: tuple[set[int], set[int]] = (set(), set())
+        bodies = {call.text("body") for call in self.chain.calls if call.integer("count") > 1}
+        for name in bodies or set(self.graphs):
+            mapped = self.graphs[name]
+            for value, type_ in mapped.graph.types.items():
+                for dim, axes in zip(type_.shape, mapped.shardings[value].axes, strict=True):
+                    if isinstance(dim, int) and axes in (ROWS, COLUMNS):
+                        found[axes == COLUMNS].add(dim)
+        return found
 
     def _pieces(self, table: Regions, microbatch: int) -> dict[str, PieceCosts]:
         sizes = {"batch": microbatch}
@@ -247,19 +274,22 @@ class Search:
         return pieces_of(self.hardware, bound, table.sizes(self.layout))
 
     def _best(self, bounded: Bounded, split: Split, keep: int) -> Iterator[Candidate]:
-        """For every number of stages the fastest strategies that fit; if none does, the one that
-        asks for the least memory, with as many stages as the wafer has room for."""
+        """For every number of stages the fastest strategies that fit."""
         needed, area = bounded.stages_needed, self._area_share(bounded.regions)
         for stages in self._stage_counts(split):
-            count = np.clip(needed, stages, self.chain.pieces)
-            if self.pins.pp is not None:
-                count = np.full_like(needed, self.pins.pp)
+            count = self._counted(bounded, stages)
             latency = bounded.latency_s(count)
             fits = (needed <= count) & (count * split.dp <= area) & (count <= self.chain.pieces)
             able = np.flatnonzero(fits)
             able = able[np.argsort(latency[able], kind="stable")]
-            found = list(islice(self._placeable(bounded, split, able, count, latency), keep))
-            yield from found or [self._short(bounded, split, count, latency)]
+            yield from islice(self._placeable(bounded, split, able, count, latency), keep)
+
+    def _counted(self, bounded: Bounded, stages: int) -> Floats:
+        """Stages of every region: those pinned, else at least `stages` and what memory needs."""
+        needed = bounded.stages_needed
+        if self.pins.pp is not None:
+            return np.full_like(needed, self.pins.pp)
+        return np.clip(needed, stages, self.chain.pieces)
 
     def _placeable(
         self, bounded: Bounded, split: Split, able: Integers, count: Floats, latency: Floats
@@ -270,9 +300,10 @@ class Search:
             if self._room(bounded.regions, at) >= stages * split.dp:
                 yield self._candidate(bounded, split, at, stages, float(latency[at]), True)
 
-    def _short(self, bounded: Bounded, split: Split, count: Floats, latency: Floats) -> Candidate:
+    def _short(self, bounded: Bounded, split: Split) -> Candidate:
         """The strategy that asks the least memory of a core, with no more stages than the wafer
         has room for, unless they are pinned."""
+        count = self._counted(bounded, 1)
         by_area = np.floor(self._area_share(bounded.regions) / split.dp)
         demand = bounded.most_bytes / np.clip(by_area, 1, count)
         demand = np.where(by_area >= (self.pins.pp or 1), demand, np.inf)
@@ -283,7 +314,8 @@ class Search:
             stages = np.where(room >= self.pins.pp, self.pins.pp, 1)
         least = int(np.argmin(bounded.most_bytes[likely] / stages))
         at, wanted = int(likely[least]), self.pins.pp or int(stages[least])
-        return self._candidate(bounded, split, at, wanted, float(latency[at]), False)
+        latency_s = float(bounded.latency_s(np.full_like(count, wanted))[at])
+        return self._candidate(bounded, split, at, wanted, latency_s, False)
 
     def _area_share(self, table: Regions) -> Floats:
         """How many of each region the wafer's cores would make up."""

@@ -42,16 +42,26 @@ def small_wafer(rows: int = 24, columns: int = 36, kib: float = 8) -> Hardware:
 
 
 def test_sides_go_from_a_few_cores_to_the_whole_and_hold_its_equal_shares() -> None:
-    found = sides(750)
+    found = sides(750, ())
     assert found == sorted(set(found))
     assert (found[0], found[-1]) == (4, 750)
     assert {750 // n for n in range(1, 9)} <= set(found)
 
 
-@given(st.integers(1, 2000))
-def test_no_side_is_empty_or_longer_than_the_wafer(extent: int) -> None:
-    assert all(0 < side <= extent for side in sides(extent) if extent >= 8)
-    assert extent in sides(extent)
+@given(st.integers(1, 2000), st.lists(st.integers(1, 20000), max_size=3))
+def test_no_side_is_empty_or_longer_than_the_wafer(extent: int, sizes: list[int]) -> None:
+    found = sides(extent, sizes)
+    assert all(0 < side <= extent for side in found)
+    assert extent in found
+
+
+def test_a_side_is_the_shortest_that_cuts_a_size_into_blocks_as_small() -> None:
+    """4096 over 750 is blocks of 6, which 683 devices make as well."""
+    shares = {750 // n for n in range(1, 9)}
+    for side in set(sides(750, [4096])) - shares:
+        block = -(-4096 // side)
+        assert -(-4096 // (side - 1)) > block
+    assert 683 in sides(750, [4096])
 
 
 def test_divisors_are_all_divisors() -> None:
@@ -80,7 +90,7 @@ def test_pinned_splits_are_the_only_ones() -> None:
 
 
 def test_regions_lie_on_the_wafer_and_no_side_is_less_than_its_heads() -> None:
-    table = regions(small_wafer().wafer, None, [1, 2, 4])
+    table = regions(small_wafer().wafer, None, [1, 2, 4], ((), ()))
     assert (table.rows <= 24).all()
     assert (table.columns <= 36).all()
     assert (table.head_groups <= np.minimum(table.rows, table.columns)).all()
@@ -88,13 +98,13 @@ def test_regions_lie_on_the_wafer_and_no_side_is_less_than_its_heads() -> None:
 
 
 def test_a_pinned_region_is_the_only_one() -> None:
-    table = regions(small_wafer().wafer, (5, 7), [1, 2])
+    table = regions(small_wafer().wafer, (5, 7), [1, 2], ((), ()))
     assert {*zip(table.rows.tolist(), table.columns.tolist(), strict=True)} == {(5, 7)}
 
 
 @pytest.mark.parametrize("layout", ["matvec", "matmul"])
 def test_the_axes_of_many_regions_are_those_of_each_mesh(layout: Any) -> None:
-    table = regions(small_wafer().wafer, None, [1, 2, 4])
+    table = regions(small_wafer().wafer, None, [1, 2, 4], ((), ()))
     sizes = table.sizes(layout)
     for at in range(0, len(table.rows), 97):
         groups = int(table.head_groups[at])

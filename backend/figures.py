@@ -167,12 +167,16 @@ def _short_room(program: Program) -> Iterator[Infeasibility]:
         return
     wafer = program.hardware.wafer
     rows, columns = program.mapping.region
-    demand = rows * columns * len(program.stages) * program.mapping.dp
-    limit = wafer.usable_rows * wafer.usable_columns
-    where = (
-        f"wafer {wafer.name}: {len(program.stages) * program.mapping.dp} rectangles of "
-        f"{rows}x{columns} cores do not fit side by side"
+    rectangles = len(program.stages) * program.mapping.dp
+    demand, limit = rows * columns * rectangles, wafer.usable_alive
+    of_cores = f"of {rows}x{columns} cores"
+    what = (
+        f"1 rectangle {of_cores} does not fit"
+        if rectangles == 1
+        else f"{rectangles} rectangles {of_cores} do not fit side by side"
     )
-    yield Infeasibility(
-        "cores", where, demand, limit, max(0, demand - limit), "cores", program.advice
-    )
+    if demand <= limit:
+        what += " between the edges and the dead cores"
+    where = f"wafer {wafer.name}: {what}"
+    gap = max(0, demand - limit)
+    yield Infeasibility("cores", where, demand, limit, gap, "cores", program.advice)

@@ -4,6 +4,7 @@
 130 interrupted.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -15,12 +16,16 @@ from .arguments import Cache, Check, Command, Help, Run, Show, Talk, read_argume
 
 DONE, INFEASIBLE, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 130
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a standard output that takes no more; other files report their own."""
+
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `wscc` with `argv` (the process's arguments by default); returns the exit code."""
     verbosity = 0
+    _open_what_is_closed()
     try:
         command = read_arguments(sys.argv[1:] if argv is None else argv)
         if not isinstance(command, Help):
@@ -36,6 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _discard_output()
         return DONE
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NO_ROOM:
+            return _internal(error, verbosity)
+        _discard_output()
+        return _fail(f"error: standard output cannot be written: {error.strerror}", MISTAKE)
     except Exception as error:
         if _comes_from_an_interrupt(error):
             return _fail("wscc: interrupted", INTERRUPTED)
@@ -93,6 +103,13 @@ def _internal(error: Exception, verbosity: int) -> int:
         "files and what the same command prints with -vv.",
         INTERNAL,
     )
+
+
+def _open_what_is_closed() -> None:
+    """Python has no stream where the process was started with it closed; ours take it for one."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _discard_output() -> None:

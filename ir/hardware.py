@@ -169,6 +169,21 @@ class Wafer:
     def area_m2(self) -> float:
         return self.width_m * self.height_m
 
+    @property
+    def usable_alive(self) -> int:
+        """Cores of the usable rectangle that are alive."""
+
+        def usable(first: int, high: int, second: int, wide: int) -> int:
+            rows = max(0, min(self.usable_rows - first, high))
+            return rows * max(0, min(self.usable_columns - second, wide))
+
+        high, wide = self.die.rows, self.die.columns
+        dead = sum(usable(r * high, high, c * wide, wide) for r, c in self.dead_dies)
+        for core in self.dead_cores:
+            row, column = core.die[0] * high + core.core[0], core.die[1] * wide + core.core[1]
+            dead += usable(row, 1, column, 1)
+        return self.usable_rows * self.usable_columns - dead
+
 
 Comparison = Literal["<=", ">=", "<", ">"]
 

@@ -84,7 +84,11 @@ def count_fitting(wafer: Wafer, rows: int, columns: int) -> int:
 
     The best of all ways to lay shelves along rows or along columns.
     """
-    ground = _ground(wafer)
+    return _count(_ground(wafer), rows, columns)
+
+
+@lru_cache(maxsize=16384)
+def _count(ground: _Ground, rows: int, columns: int) -> int:
     counts: list[int] = []
     for view in (_View(), _View(transposed=True)):
         high, wide = (columns, rows) if view.transposed else (rows, columns)

@@ -31,9 +31,16 @@ _REMEDIES = {
 _SHARE_SHOWN = 0.005
 
 
+class _Console(Console):
+    """Rich's console, which leaves it to the caller what to do when the reader has left."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704  called while the BrokenPipeError is handled
+
+
 def print_report(result: Result, file: TextIO, notes: bool = False) -> None:
     """Print the report; `notes` adds what the fidelity leaves out or assumes."""
-    console = Console(file=file, highlight=False)
+    console = _Console(file=file, highlight=False)
     width = console.width if console.is_terminal else PLAIN_WIDTH
 
     def write(text: str, style: str = "", indent: int = 0) -> None:
@@ -74,7 +81,8 @@ def _shortage(short: Infeasibility) -> str:
     demand, limit, gap = (in_unit(x, short.unit) for x in (short.demand, short.limit, short.gap))
     if short.resource == "constraint":
         return f"constraint broken: {short.where}: {demand} against {limit} in SI units"
-    return f"does not fit: {short.resource} of {short.where}: {demand} of {limit}, {gap} short"
+    missing = f", {gap} short" if short.gap else ""
+    return f"does not fit: {short.resource} of {short.where}: {demand} of {limit}{missing}"
 
 
 def _rows(result: Result) -> Iterator[tuple[str, str]]:

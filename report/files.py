@@ -11,6 +11,8 @@ from .json_report import print_json
 
 def check_folder(directory: str | Path) -> None:
     """Raise UserError where `directory` is not a folder and cannot become one; makes nothing."""
+    if not str(directory):
+        raise UserError("the name of the folder to write to is empty")
     path = Path(directory)
     for parent in (path, *path.parents):
         if parent.is_dir():

@@ -48,9 +48,11 @@ def percent(fraction: float) -> str:
 
 
 def in_unit(value: float, unit: str) -> str:
-    """A value in a named unit: bytes, SI units that take a prefix, anything else as it is."""
+    """A value in a named unit: bytes, SI units with a prefix, cores in full, the rest as it is."""
     if unit in ("B", "bytes"):
         return size(value)
     if unit in ("s", "W", "J", "FLOP/s", "B/s"):
         return si(value, unit)
+    if unit == "cores":
+        return f"{count(value)} cores"
     return f"{three_digits(value)} {unit}".rstrip()

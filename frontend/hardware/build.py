@@ -18,7 +18,7 @@ from .defects import defects
 from .evaluate import Scope, View
 from .fields import PARTS, PARTS_LATER, SYSTEM
 from .files import SourceFile
-from .read import NotBuiltError, inner, read, read_field
+from .read import LARGEST_COUNT, NotBuiltError, inner, read, read_field
 from .units import Quantity
 
 PhysicsFunction: TypeAlias = Callable[[Any], float]
@@ -170,7 +170,12 @@ class Builder:
         dead_dies, dead_cores = defects(view, (rows, columns), die)
         made = rows * columns * die.rows * die.columns
         alive = made - len(dead_dies) * die.rows * die.columns - len(dead_cores)
-        return ir.Wafer(
+        location = view.fields["dies"].location
+        if made > LARGEST_COUNT:
+            raise UserError(
+                f"{view.label}: {made:,} cores, expected at most {LARGEST_COUNT:,}", location
+            )
+        wafer = ir.Wafer(
             name=view.path[0],
             die=die,
             rows=rows,
@@ -184,6 +189,9 @@ class Builder:
             dead_dies=dead_dies,
             dead_cores=dead_cores,
         )
+        if not wafer.usable_alive:
+            raise UserError(f"{view.label}: no core that programs can use is alive", location)
+        return wafer
 
     def _in_use(
         self, view: View, values: dict[str, Any], made: tuple[int, int], alive: int

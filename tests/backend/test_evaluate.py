@@ -7,11 +7,12 @@ from math import isclose
 import pytest
 from wscc.backend.energy import COMPONENTS, leakage_w
 from wscc.backend.evaluate import Evaluation, evaluate
-from wscc.ir.hardware import Hardware
+from wscc.ir.hardware import DeadCore, Hardware
 from wscc.ir.program import CoreMemory, Program
 from wscc.ir.result import FIDELITIES, Fidelity, Result
 
 Compile = Callable[..., Program]
+MakeHardware = Callable[..., Hardware]
 
 CASES = {
     "decode": {},
@@ -221,8 +222,24 @@ def test_rectangles_that_do_not_fit_side_by_side_are_reported_and_timed_all_the_
     short = next(entry for entry in result.infeasible if entry.resource == "cores")
     assert (short.demand, short.limit) == (2 * 700 * 900, 750 * 994)
     assert short.gap == short.demand - short.limit
-    assert "2 rectangles of 700x900 cores do not fit side by side" in short.where
+    assert short.where.endswith("2 rectangles of 700x900 cores do not fit side by side")
     assert timed(result)
+
+
+def test_what_is_dead_is_not_room(compile_small: Compile, make_hardware: MakeHardware) -> None:
+    hardware = make_hardware()
+    dead = DeadCore((0, 0), (0, 0))
+    hardware = replace(hardware, wafer=replace(hardware.wafer, dead_cores=(dead,)))
+    whole = evaluate(compile_small(hardware=hardware, region=(750, 994), dp=1, pp=1))
+    short = next(entry for entry in whole.infeasible if entry.resource == "cores")
+    assert (short.demand, short.limit, short.gap) == (750 * 994, 750 * 994 - 1, 1)
+
+    centre = DeadCore((5, 3), (40, 30))
+    hardware = replace(hardware, wafer=replace(hardware.wafer, dead_cores=(centre,)))
+    part = evaluate(compile_small(hardware=hardware, region=(500, 700), dp=1, pp=1))
+    short = next(entry for entry in part.infeasible if entry.resource == "cores")
+    assert short.gap == 0
+    assert "1 rectangle of 500x700 cores does not fit between the edges" in short.where
 
 
 def test_what_limits_is_the_largest_part_of_the_time(program: Program) -> None:

@@ -112,6 +112,23 @@ def test_a_reader_who_leaves_early_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_standard_output_that_is_closed_is_no_error() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{WSCC}' check wse2 >&-"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_standard_output_that_is_full_is_said() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [WSCC, "check", "wse2"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: standard output cannot be written: No space left on device\n"
+
+
 def test_the_package_reexports_the_stages_lazily() -> None:
     import wscc
 

@@ -1,7 +1,9 @@
 import dataclasses
 import io
+import os
 from collections.abc import Callable
 
+import pytest
 from wscc.ir.result import Infeasibility, Result
 from wscc.report.console import print_report
 
@@ -30,6 +32,22 @@ def test_what_does_not_fit_comes_first(sample_result: Result, golden: Golden) ->
     )
     result = dataclasses.replace(sample_result, feasible=False, infeasible=(short,))
     golden("infeasible.txt", shown(result))
+
+
+def test_what_cannot_be_counted_is_not_said_to_be_short(sample_result: Result) -> None:
+    short = Infeasibility("cores", "wafer w: no room", 224, 255, 0, "cores", ())
+    text = shown(dataclasses.replace(sample_result, feasible=False, infeasible=(short,)))
+    assert "does not fit: cores of wafer w: no room: 224 cores of 255 cores\n" in text
+
+
+def test_that_the_reader_has_left_is_for_the_caller(sample_result: Result) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as file, pytest.raises(BrokenPipeError):
+        try:
+            print_report(sample_result, file)
+        finally:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 def test_the_report_is_plain_ascii(sample_result: Result) -> None:

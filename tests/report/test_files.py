@@ -35,6 +35,11 @@ def test_a_file_in_the_folders_place_is_the_users_mistake(tmp_path: Path) -> Non
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_a_folder_without_a_name_is_the_users_mistake() -> None:
+    with pytest.raises(UserError, match="the name of the folder to write to is empty"):
+        check_folder("")
+
+
 def test_checking_a_folder_makes_nothing(tmp_path: Path) -> None:
     check_folder(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []

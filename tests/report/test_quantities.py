@@ -59,6 +59,7 @@ def test_a_small_share_keeps_two_digits(fraction: float, text: str) -> None:
         (2048, "bytes", "2.00 KiB"),
         (23e3, "W", "23.0 kW"),
         (3, "rectangles", "3.00 rectangles"),
+        (745_500, "cores", "745,500 cores"),
         (0.9, "", "0.900"),
     ],
 )

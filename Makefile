@@ -19,7 +19,7 @@ demo: .venv/installed
 		--phase decode --context 4096
 
 test: .venv/installed-dev
-	.venv/bin/pytest -n 2 $(if $(REFERENCE),--reference "$(REFERENCE)")
+	.venv/bin/pytest -n 2 tests $(if $(REFERENCE),--reference="$(REFERENCE)")
 
 # basedpyright cannot see through an editable install; the link shows it what `wscc` is.
 lint: .venv/installed-dev

@@ -35,7 +35,7 @@ class _Console(Console):
     """Rich's console, which leaves it to the caller what to do when the reader has left."""
 
     def on_broken_pipe(self) -> None:
-        raise  # noqa: PLE0704  called while the BrokenPipeError is handled
+        raise  # the BrokenPipeError that is being handled
 
 
 def print_report(result: Result, file: TextIO, notes: bool = False) -> None:

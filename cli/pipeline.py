@@ -47,11 +47,18 @@ def load_model(
     """The model of a Hugging Face config.json (or a folder that holds one), and one step of it.
 
     `sequence` is the prompt's tokens, `context` the tokens in the cache; `dtype` is the config's
-    unless given. Raises UserError for whatever is wrong with the file.
+    unless given. Raises UserError for whatever is wrong with the file or the sizes.
     """
+    _check_sizes(batch=batch, sequence=sequence, context=context)
     config = read_config(path, dtype)
     workload = Workload(phase, batch, sequence, context, config.dtype)
     return LoadedModel(trace(config, phase), workload, layers)
+
+
+def _check_sizes(**sizes: object) -> None:
+    for name, value in sizes.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"{name}: {value!r} is no whole number from 1")
 
 
 def load_hardware(name: str | Path) -> "HardwareSpace":
@@ -61,7 +68,7 @@ def load_hardware(name: str | Path) -> "HardwareSpace":
     """
     from ..frontend.hardware import load_hardware
 
-    return load_hardware(str(name))
+    return replace(load_hardware(str(name)), physics={"power": _power_w})
 
 
 def compile(  # noqa: A001
@@ -123,9 +130,13 @@ def bind(space: "HardwareSpace", overrides: Mapping[str, Any]) -> Hardware:
     for name in overrides:
         if name not in space.parameters:
             raise UserError(f"--set: unknown parameter '{name}'{nearest(name, space.parameters)}")
+    return space.bind(overrides)
+
+
+def _power_w(part: Any) -> float:
     from ..backend.energy import power_w
 
-    return space.bind(overrides, physics={"power": power_w})
+    return power_w(part)
 
 
 def compile_pinned(

@@ -182,12 +182,15 @@ def _outcome(
 
 def _advice(free: Candidate, program: Program) -> tuple[str, ...]:
     """What would make a program fit: the best strategy without pins, or more SRAM."""
+    strategy = free.strategy
+    rows, columns = strategy.region
+    pins = f"--region {rows}x{columns} --mapping pp={strategy.pp},dp={strategy.dp}"
     if free.fits:
-        strategy = free.strategy
-        rows, columns = strategy.region
-        pins = f"--region {rows}x{columns} --mapping pp={strategy.pp},dp={strategy.dp}"
         return (f"{pins} (at least {free.bound_s:.4g} s)",)
+    others = "more wafers, or a smaller model or context"
+    if not all(stage.places for stage in program.stages):
+        return (others,)
     held = max(stage.memory.total_bytes for stage in program.stages if stage.memory)
     reserved = program.hardware.core.sram.reserved_bytes
     kib = -(-(held + int(reserved)) // 1024)
-    return (f"{kib} KiB of SRAM in each core", "more wafers, or a smaller model or context")
+    return (f"{kib} KiB of SRAM in each core", others)

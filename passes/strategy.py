@@ -311,8 +311,10 @@ class Search:
         room = np.array([self._room(bounded.regions, at) // split.dp for at in likely])
         stages = np.maximum(1, np.minimum(count[likely], room))
         if self.pins.pp is not None:
-            stages = np.where(room >= self.pins.pp, self.pins.pp, 1)
-        least = int(np.argmin(bounded.most_bytes[likely] / stages))
+            stages = np.full_like(stages, self.pins.pp)
+        share = bounded.most_bytes[likely] / stages
+        has_room = room >= (self.pins.pp or 1)
+        least = int(np.argmin(np.where(has_room | ~has_room.any(), share, np.inf)))
         at, wanted = int(likely[least]), self.pins.pp or int(stages[least])
         latency_s = float(bounded.latency_s(np.full_like(count, wanted))[at])
         return self._candidate(bounded, split, at, wanted, latency_s, False)

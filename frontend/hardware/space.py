@@ -4,7 +4,7 @@ Importing this module imports neither lark nor pint: both wait until a file is r
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ class HardwareSpace:
     file: SourceFile
     parameters: Mapping[str, Parameter]
     constraints: tuple[str, ...]
+    physics: Mapping[str, Callable[[Any], float]] = field(default_factory=dict[str, Any])
+    """What `bind` takes for its `physics` where it is given none."""
 
     def sources(self) -> tuple[Source, ...]:
         """Where the figures come from, as their `from "..."` says."""
@@ -49,7 +51,7 @@ class HardwareSpace:
 
         values = {**(values or {}), **named}
         given = given_values(self.file, self.parameters, values)
-        builder = Builder(self.file, given, physics or {})
+        builder = Builder(self.file, given, self.physics if physics is None else physics)
         chosen = choose(builder.scope, self.parameters, values)
         hardware = builder.hardware(self.name, chosen)
         hardware.verify()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from wscc.cli.main import main
+from wscc.ir.errors import UserError
 from wscc.ir.store import Store, digest
 
 WSCC = Path(sys.executable).parent / "wscc"
@@ -136,3 +137,21 @@ def test_the_package_reexports_the_stages_lazily() -> None:
     assert wscc.load_hardware("wse2").bind().cores == 850_000
     with pytest.raises(AttributeError, match="module 'wscc' has no attribute 'lode'"):
         _ = wscc.lode
+
+
+def test_constraints_on_power_hold_in_python_too(tmp_path: Path) -> None:
+    import wscc
+
+    shipped = Path(__file__).parents[2] / "specs" / "wse2.wsc"
+    path = tmp_path / "hot.wsc"
+    path.write_text(shipped.read_text() + "constraint power(wse) <= 1 kW\n")
+    assert [line.holds for line in wscc.load_hardware(path).bind().constraints] == [True, False]
+
+
+def test_sizes_that_are_no_counts_are_refused_in_python_too() -> None:
+    import wscc
+
+    with pytest.raises(UserError, match="batch: 0 is no whole number from 1"):
+        wscc.load_model("config.json", batch=0)
+    with pytest.raises(UserError, match="context: -5 is no whole number from 1"):
+        wscc.load_model("config.json", context=-5)

@@ -192,6 +192,17 @@ def test_what_fits_nowhere_asks_for_more_memory(decode: Model) -> None:
     assert program.advice[0].endswith("KiB of SRAM in each core")
 
 
+def test_pins_that_leave_too_little_memory_still_get_room(decode: Model) -> None:
+    hardware = wafer_of(8, 8, 0.25)
+    cases: tuple[dict[str, Any], ...] = ({"pp": 3, "dp": 2}, {"pp": 4, "dp": 4}, {"dp": 4})
+    for pins in cases:
+        program = compiled(decode, hardware, batch=4, **pins)
+        assert [e.resource for e in evaluate(program).infeasible] == ["core memory"]
+        assert len(program.stages) == pins.get("pp", len(program.stages))
+    unplaced = compiled(decode, hardware, batch=4, pp=3, region=(8, 8))
+    assert "KiB" not in " ".join(unplaced.advice)
+
+
 def test_replicas_that_do_not_fit_side_by_side_are_no_crash(decode: Model) -> None:
     for dp in (2, 4):
         program = compiled(decode, batch=4, dp=dp, region=(24, 30))

@@ -9,10 +9,11 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from ..ir.errors import UserError
-from .arguments import Cache, Check, Command, Help, Run, Show, Talk, read_arguments
+from .arguments import Cache, Check, Help, Run, Show, Talk, read_arguments
 
 DONE, INFEASIBLE, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -28,10 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_what_is_closed()
     try:
         command = read_arguments(sys.argv[1:] if argv is None else argv)
-        if not isinstance(command, Help):
+        if isinstance(command, Help):
+            code = _help(command)
+        else:
             verbosity = command.talk.verbosity
-            _start_logging(command.talk)
-        code = _carry_out(command)
+            with _logging(command.talk):
+                code = _carry_out(command)
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -52,12 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _internal(error, verbosity)
 
 
-def _carry_out(command: Command) -> int:
+def _help(command: Help) -> int:
+    stream = sys.stderr if command.code else sys.stdout
+    stream.write(command.text)
+    return command.code
+
+
+def _carry_out(command: Run | Check | Show | Cache) -> int:
     match command:
-        case Help():
-            stream = sys.stderr if command.code else sys.stdout
-            stream.write(command.text)
-            return command.code
         case Run():
             from .run import run
 
@@ -68,13 +73,23 @@ def _carry_out(command: Command) -> int:
             return commands.carry_out(command)
 
 
-def _start_logging(talk: Talk) -> None:
-    """Log to standard error: warnings, with -v information, with -vv everything."""
+@contextmanager
+def _logging(talk: Talk) -> Iterator[None]:
+    """Log to standard error while a command runs: warnings, with -v information, -vv everything.
+
+    The logger is then as it was: whoever calls `main` in a program of theirs keeps their own.
+    """
     logger = logging.getLogger("wscc")
+    level, handlers = logger.level, list(logger.handlers)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter())
     logger.handlers[:] = [handler]
     logger.setLevel(logging.ERROR if talk.quiet else _LEVELS[min(talk.verbosity, 2)])
+    try:
+        yield
+    finally:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 class _Formatter(logging.Formatter):

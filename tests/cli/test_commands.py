@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -155,3 +156,11 @@ def test_sizes_that_are_no_counts_are_refused_in_python_too() -> None:
         wscc.load_model("config.json", batch=0)
     with pytest.raises(UserError, match="context: -5 is no whole number from 1"):
         wscc.load_model("config.json", context=-5)
+
+
+def test_a_command_leaves_the_callers_logger_as_it_was() -> None:
+    logger = logging.getLogger("wscc")
+    before = (logger.level, list(logger.handlers))
+    assert main(["check", "wse2", "--quiet"]) == 0
+    assert main(["check", "no-such-wafer"]) == 2
+    assert (logger.level, list(logger.handlers)) == before

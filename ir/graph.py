@@ -108,28 +108,28 @@ class Op:
         """The string attribute `name`; raises VerificationError if it is missing or no string."""
         value = self.attributes.get(name)
         if not isinstance(value, str):
-            raise VerificationError(f"{self.kind} %{self.result}: no text attribute {name!r}")
+            raise VerificationError(f"no text attribute {name!r}")
         return value
 
     def integer(self, name: str) -> int:
         """The integer attribute `name`; raises VerificationError if missing or no integer."""
         value = self.attributes.get(name)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise VerificationError(f"{self.kind} %{self.result}: no integer attribute {name!r}")
+            raise VerificationError(f"no integer attribute {name!r}")
         return value
 
     def number(self, name: str) -> float:
         """The numeric attribute `name`; raises VerificationError if missing or no number."""
         value = self.attributes.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise VerificationError(f"{self.kind} %{self.result}: no numeric attribute {name!r}")
+            raise VerificationError(f"no numeric attribute {name!r}")
         return value
 
     def integers(self, name: str) -> tuple[int, ...]:
         """The attribute `name`, a list of integers; raises VerificationError otherwise."""
         value = self.attributes.get(name)
         if not isinstance(value, tuple) or any(isinstance(item, str) for item in value):
-            raise VerificationError(f"{self.kind} %{self.result}: no list attribute {name!r}")
+            raise VerificationError(f"no list attribute {name!r}")
         return tuple(int(item) for item in value)
 
 

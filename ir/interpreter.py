@@ -4,7 +4,7 @@ Inputs come from a state: parameters and buffers as Hugging Face names them, cac
 `cache.3.key`, model inputs by name. Each is viewed under the shape that the graph states.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .dims import size
@@ -25,6 +25,15 @@ def run_model(model: Model, state: "State") -> dict[str, "Tensor"]:
     return _run(model.main, model, state, {}, 0)[1]
 
 
+def run_op(op: Op, operands: "Sequence[Tensor]") -> "Sequence[Tensor]":
+    """The values of an operator's results.
+
+    Raises VerificationError for an operator that has no value by itself.
+    """
+    value = kind_of(op).reference(op, operands)
+    return value if isinstance(value, list | tuple) else (value,)
+
+
 def _run(
     graph: Graph, model: Model, state: "State", given: "State", layer: int
 ) -> tuple[dict[str, "Tensor"], dict[str, "Tensor"]]:
@@ -40,7 +49,7 @@ def _run(
         if op.kind == "repeat":
             results = _repeat(op, operands, model, state, outputs)
         else:
-            results = operands if len(op.results) > 1 else [kind_of(op).reference(op, operands)]
+            results = run_op(op, operands)
         values.update(zip(op.results, results, strict=True))
     carried = {o.name: values[o.name] for o in graph.outputs if o.role == "carried"}
     outputs |= {

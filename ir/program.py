@@ -153,7 +153,7 @@ class MappedGraph:
             self._verify_local(where, op, kind.indices(op))
 
     def _verify_local(self, where: str, op: Op, indices: Indices) -> None:
-        free = op.text("along") if op.kind == "concat" else ""
+        free = indices.uneven
         rows = zip((*indices.operands, indices.result), (*op.operands, op.result), strict=True)
         cuts: dict[str, tuple[str, ...]] = {}
         for letters, name in rows:

@@ -12,9 +12,10 @@ from .blocks import Block, Device, Devices, Shards, narrowed
 from .dims import size
 from .errors import VerificationError
 from .graph import Op, TensorType
-from .kinds import Indices, indices_of, kind_of
+from .interpreter import run_op
+from .kinds import Indices, indices_of
+from .operators.attention import mask
 from .program import MappedGraph, Mesh, Program, Sharding
-from .reference import mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -176,7 +177,7 @@ def _local(op: Op, mapped: MappedGraph, devices: Devices, operands: list[Shards]
                 block = devices.block(device, op.type, shardings[op.result])
                 local = TensorType(op.type.dtype, tuple(len(places) for places in block))
                 part = Op(op.kind, op.operands, op.results, (local,), op.attributes, op.path)
-                result[device] = kind_of(op).reference(part, mine)
+                result[device] = run_op(part, mine)[0]
     return result
 
 
@@ -203,7 +204,7 @@ def _embedding(op: Op, block: Block, mine: list["Tensor"]) -> "Tensor":
     here = (ids >= held.start) & (ids < held.stop)
     if not len(held):
         table = table.new_zeros([1 if i == at else n for i, n in enumerate(table.shape)])
-    found = kind_of(op).reference(op, [(ids - held.start).clamp(0, max(0, len(held) - 1)), table])
+    found = run_op(op, [(ids - held.start).clamp(0, max(0, len(held) - 1)), table])[0]
     result = indices_of(op).result
     mask_shape = [
         ids.shape[letters[0].index(letter)] if letter in letters[0] else 1 for letter in result

@@ -87,7 +87,7 @@ def _classes(graph: Graph) -> dict[tuple[str, int], int]:
     for op in graph.ops:
         first: dict[str, tuple[str, int]] = {}
         for letter, key in _letters(op):
-            if op.kind != "concat" or letter != op.text("along"):
+            if letter not in indices_of(op).uneven:
                 parents[root(key)] = root(first.setdefault(letter, key))
     numbers = {key: at for at, key in enumerate(dict.fromkeys(root(key) for key in keys))}
     return {key: numbers[root(key)] for key in keys}

@@ -190,7 +190,7 @@ class _Folding:
             self._relate_letters(graph, op)
 
     def _relate_letters(self, graph: Graph, op: Op) -> None:
-        free = op.text("along") if op.kind == "concat" else ""
+        free = indices_of(op).uneven
         first: dict[str, int] = {}
         for letter, node in self._lettered(graph, op):
             if letter not in free:

@@ -167,7 +167,7 @@ class _Sharder:
             for letter, cut in (self._placed(name, letters) or {}).items():
                 if cut and not axes.get(letter) and not _clash(axes, letter, cut):
                     axes[letter] = cut
-        for letter in indices.whole - frozenset(op.text("along") if op.kind == "concat" else ""):
+        for letter in indices.whole - indices.uneven:
             axes[letter] = ()
         grows = self.layout == "matvec" and self._grows_cache(op)
         if grows:

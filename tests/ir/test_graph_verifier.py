@@ -43,15 +43,15 @@ def test_a_valid_graph_passes() -> None:
         ),
         (
             '%y: float32[batch, 7] = matmul(%x, %w) {indices = "be,fe->bf"}',
-            "%y: index f is 6 and 7 at once",
+            "graph g: matmul %y: index f is 6 and 7 at once",
         ),
         (
             '%y: float32[batch, 6] = matmul(%x, %w) {indices = "be,ef->bf"}',
-            "%y: index e is 4 and 6 at once",
+            "graph g: matmul %y: index e is 4 and 6 at once",
         ),
         (
             '%y: float32[batch, 6] = matmul(%x, %w) {indices = "bse,fe->bsf"}',
-            "%y: indices 'bse' for shape float32[batch, 4]",
+            "graph g: matmul %y: indices 'bse' for shape float32[batch, 4]",
         ),
         (
             '%y: float32[batch, 6] = matmul(%x, %w) {indices = "be->b"}',
@@ -67,7 +67,7 @@ def test_a_valid_graph_passes() -> None:
         ),
         (
             "%y: float32[batch, 6] = matmul(%x, %w)",
-            "matmul %y: no text attribute 'indices'",
+            "graph g: matmul %y: no text attribute 'indices'",
         ),
         (
             '%y: float32[batch] = elementwise(%x) {indices = "be->b", expr = "a"}',
@@ -83,7 +83,7 @@ def test_a_valid_graph_passes() -> None:
         ),
         (
             '%y: float32[batch] = reduce(%x) {indices = "be->b", function = "sum"}',
-            "reduce %y: no text attribute 'expr'",
+            "graph g: reduce %y: no text attribute 'expr'",
         ),
         (
             '%y: float32[batch] = reduce(%x) {indices = "be->b", function = "mean", expr = "a"}',
@@ -91,7 +91,7 @@ def test_a_valid_graph_passes() -> None:
         ),
         (
             "%y: float32[batch, 5] = reshape(%x)",
-            "%y: reshape of float32[batch, 4] to float32[batch, 5]",
+            "graph g: reshape %y: reshape of float32[batch, 4] to float32[batch, 5]",
         ),
         (
             "%y: float16[4, batch] = transpose(%x) {order = [1, 0]}",
@@ -99,11 +99,11 @@ def test_a_valid_graph_passes() -> None:
         ),
         (
             "%y: float32[batch, batch] = transpose(%x) {order = [0, 0]}",
-            "%y: order [0, 0] is no permutation of 2 dimensions",
+            "graph g: transpose %y: order [0, 0] is no permutation of 2 dimensions",
         ),
         (
             "%y: float32[4, batch] = transpose(%x) {order = [1, 2]}",
-            "%y: order [1, 2] is no permutation of 2 dimensions",
+            "graph g: transpose %y: order [1, 2] is no permutation of 2 dimensions",
         ),
         (
             "%y: float32[batch, 3] = slice(%x) {dim = 1, start = 0, stop = 2}",
@@ -111,15 +111,15 @@ def test_a_valid_graph_passes() -> None:
         ),
         (
             "%y: float32[batch, 3] = slice(%x) {dim = 1, start = 2, stop = 5}",
-            "%y: no elements 2 to 5 of dimension 1 of float32[batch, 4]",
+            "graph g: slice %y: no elements 2 to 5 of dimension 1 of float32[batch, 4]",
         ),
         (
             "%y: float32[batch, 4] = slice(%x) {dim = 2, start = 0, stop = 4}",
-            "%y: no elements 0 to 4 of dimension 2 of float32[batch, 4]",
+            "graph g: slice %y: no elements 0 to 4 of dimension 2 of float32[batch, 4]",
         ),
         (
             "%y: float32[batch, 4] = slice(%x) {dim = 1, start = true, stop = 4}",
-            "slice %y: no integer attribute 'start'",
+            "graph g: slice %y: no integer attribute 'start'",
         ),
         (
             '%y: float32[batch, 9] = concat(%x, %x) {indices = "be,be->be", along = "e"}',
@@ -127,7 +127,7 @@ def test_a_valid_graph_passes() -> None:
         ),
         (
             '%y: float32[batch, 3] = all_reduce(%x) {axes = ["xd"], function = "sum"}',
-            "graph g: all_reduce %y: results do not have the operands' types",
+            "graph g: all_reduce %y: result is float32[batch, 4], not float32[batch, 3]",
         ),
         (
             '%y: float32[batch, 5] = all_gather(%x) {axes = ["xd"]}',

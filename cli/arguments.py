@@ -20,8 +20,9 @@ MAX_TOKENS = 1 << 24
 MAX_LAYERS = 1 << 16
 MAX_SEED = (1 << 31) - 1
 
-PHASES: tuple[Phase, ...] = ("prefill", "decode")
-PHASES_LATER = ("train",)
+PHASES: tuple[Phase, ...] = ("prefill", "decode", "train")
+MAPPED_PHASES: tuple[Phase, ...] = ("prefill", "decode")
+"""Phases that can be mapped onto hardware; a training graph can only be shown."""
 FIDELITIES_LATER = ("flit",)
 VERBS = {
     "check": "validate and summarize a spec",
@@ -86,10 +87,14 @@ class Show:
     """`wscc show --model CONFIG`."""
 
     model: str
-    phase: Phase
-    dtype: str | None
-    cache: bool
     talk: Talk
+    phase: Phase = "prefill"
+    batch: int = 1
+    sequence: int = 2048
+    context: int = 2048
+    dtype: str | None = None
+    directory: str | None = None
+    cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -168,9 +173,7 @@ def _run_parser() -> _Parser:
     add("--hw", metavar="FILE", help="a .wsc file, or a shipped spec by name (wse2)")
     add("--model", metavar="CONFIG", help="a Hugging Face config.json, or the folder that holds it")
     add("--phase", default="prefill", metavar="PHASE", help="prefill (default) or decode")
-    add("--batch", default="1", metavar="N", help="sequences in a step (1)")
-    add("--sequence", default="2048", metavar="N", help="tokens of a prompt (2048)")
-    add("--context", default="2048", metavar="N", help="tokens in the cache (2048)")
+    _add_sizes(parser)
     add("--dtype", metavar="NAME", help="of weights and activations (the config's)")
     add("--fidelity", default="fluid", metavar="LEVEL", help="bound or fluid (default)")
     add("--region", metavar="RxC", help="rows x columns of cores of one stage of one replica")
@@ -184,6 +187,13 @@ def _run_parser() -> _Parser:
     add("--dump-ir", metavar="DIR", help="write the program after every pass there")
     _add_talk(parser)
     return parser
+
+
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--batch", default="1", metavar="N", help="sequences in a step (1)")
+    add("--sequence", default="2048", metavar="N", help="tokens of a sequence (2048)")
+    add("--context", default="2048", metavar="N", help="tokens in the cache (2048)")
 
 
 def _add_talk(parser: argparse.ArgumentParser) -> None:
@@ -202,7 +212,7 @@ def _read_run(values: argparse.Namespace) -> Run | Help:
     for name, what in (("hw", "FILE"), ("model", "CONFIG")):
         if getattr(values, name) is None:
             raise UserError(f"--{name} {what} is missing")
-    phase = _phase(values.phase)
+    phase = _phase(values.phase, MAPPED_PHASES)
     batch = whole("--batch", values.batch, MAX_BATCH)
     pins = read_pins(values.mapping, values.region, phase)
     pins.check_batch(batch)
@@ -245,10 +255,20 @@ def _read_check(values: argparse.Namespace) -> Check:
 
 
 def _show_parser() -> _Parser:
-    parser = _Parser(prog="wscc show", description="Print the model graph of a config.")
+    parser = _Parser(
+        prog="wscc show",
+        description="Print what a config holds and does by kind of layer, and its graph.",
+    )
     parser.add_argument("--model", metavar="CONFIG", help="a config.json or its folder")
-    parser.add_argument("--phase", default="prefill", metavar="PHASE", help="prefill or decode")
+    parser.add_argument("--phase", default="prefill", metavar="PHASE", help=" or ".join(PHASES))
+    _add_sizes(parser)
     parser.add_argument("--dtype", metavar="NAME", help="the config's by default")
+    parser.add_argument(
+        "-o",
+        dest="directory",
+        metavar="DIR",
+        help="write model.txt, model.json and model.svg there",
+    )
     parser.add_argument("--no-cache", action="store_true", help="do not use the cache")
     _add_talk(parser)
     return parser
@@ -258,11 +278,15 @@ def _read_show(values: argparse.Namespace) -> Show:
     if values.model is None:
         raise UserError("wscc show: --model CONFIG is missing")
     return Show(
-        values.model,
-        _phase(values.phase),
-        _dtype(values.dtype),
-        not values.no_cache,
-        _talk(values),
+        model=values.model,
+        talk=_talk(values),
+        phase=_phase(values.phase, PHASES),
+        batch=whole("--batch", values.batch, MAX_BATCH),
+        sequence=whole("--sequence", values.sequence, MAX_TOKENS),
+        context=whole("--context", values.context, MAX_TOKENS),
+        dtype=_dtype(values.dtype),
+        directory=values.directory,
+        cache=not values.no_cache,
     )
 
 
@@ -287,9 +311,10 @@ def _talk(values: argparse.Namespace) -> Talk:
     return Talk(values.json, values.verbosity, values.quiet)
 
 
-def _phase(text: str) -> Phase:
-    found = _built("--phase", text, PHASES, PHASES_LATER)
-    return "decode" if found == "decode" else "prefill"
+def _phase(text: str, known: Sequence[Phase]) -> Phase:
+    later = tuple(phase for phase in PHASES if phase not in known)
+    _built("--phase", text, tuple(known), later)
+    return next(phase for phase in known if phase == text)
 
 
 def _fidelity(text: str) -> Fidelity:

@@ -1,13 +1,18 @@
 """The small commands: `wscc check`, `wscc show`, `wscc cache`."""
 
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from .. import __version__
 from ..ir.graph import Graph, Model
 from ..ir.store import Store
+from ..ir.summary import ModelSummary, summarize
 from ..ir.text import print_model
+from ..report import files
 from ..report.json_report import print_json
+from ..report.model_table import model_table
 from ..report.quantities import size
 from . import pipeline
 from .arguments import Cache, Check, Show
@@ -57,23 +62,52 @@ def check(command: Check) -> int:
 
 
 def show(command: Show) -> int:
-    """Print the model graph of a config."""
+    """Print what a config's model holds and does, and its graph; with `-o` draw it too."""
+    from ..report.model_picture import model_svg
+
+    if command.directory is not None:
+        files.check_folder(command.directory)
     config = pipeline.read_config(command.model, command.dtype)
-    model = load_graph(config, command.phase, Store() if command.cache else None)
-    sys.stdout.write(print_json(_model_json(model)) if command.talk.json else print_model(model))
+    model = pipeline.clean(load_graph(config, command.phase, Store() if command.cache else None))
+    sizes = {"batch": command.batch, "sequence": command.sequence, "context": command.context}
+    summary = summarize(model.bind(sizes))
+    report = print_json(_model_json(model, summary, sizes))
+    table = model_table(_title(model, sizes), summary)
+    text = "".join(f"# {line}".rstrip() + "\n" for line in table.splitlines()) + print_model(model)
+    if command.directory is not None:
+        drawn = {"model.txt": text, "model.json": report, "model.svg": model_svg(model)}
+        files.save_files(command.directory, drawn)
+    sys.stdout.write(report if command.talk.json else text)
     return 0
 
 
-def _model_json(model: Model) -> dict[str, Any]:
+def _title(model: Model, sizes: Mapping[str, int]) -> str:
+    named = "context" if model.phase == "decode" else "sequence"
+    return (
+        f"{model.name}, {model.phase}, {model.dtype}, batch {sizes['batch']}, "
+        f"{named} {sizes[named]}"
+    )
+
+
+def _model_json(model: Model, summary: ModelSummary, sizes: Mapping[str, int]) -> dict[str, Any]:
     return {
         "schema": "wscc.model/1",
         "wscc_version": __version__,
         "name": model.name,
         "phase": model.phase,
         "dtype": model.dtype,
-        "parameters": model.parameters,
+        **sizes,
         "layers": model.layers,
-        "flops": str(model.flops),
+        "parameters": summary.parameters,
+        "buffers": dict(summary.buffers),
+        "flops": summary.flops,
+        "flops_formula": str(model.flops),
+        "weight_bytes": summary.weight_bytes,
+        "weight_bytes_by_dtype": dict(summary.stored_bytes),
+        "cache_bytes": summary.cache_bytes,
+        "saved_bytes": summary.saved_bytes,
+        "by_graph": [asdict(part) for part in summary.graphs],
+        "by_kind": [asdict(part) for part in summary.kinds],
         "graphs": {name: _graph_json(graph) for name, graph in model.graphs.items()},
     }
 

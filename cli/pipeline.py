@@ -122,6 +122,13 @@ def trace(config: "ModelConfig", phase: Phase) -> Model:
     return lower_config(config, phase)
 
 
+def clean(model: Model) -> Model:
+    """The graph as a person reads it: norms and rotary embeddings whole, nothing unused."""
+    from ..passes.fuse import Fuse
+
+    return model.map(Fuse().run)
+
+
 def bind(space: "HardwareSpace", overrides: Mapping[str, Any]) -> Hardware:
     """One design of a space, its constraints judged by the backend's physics.
 

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from .dims import Dim, parse_dim
+from .dims import Dim, Polynomial, parse_dim
 from .graph import ROLES, Attribute, Graph, Input, Model, Op, Output, TensorType
 
 Annotate = Callable[[str], str]
@@ -48,6 +48,8 @@ def print_op(op: Op, annotate: Annotate = lambda name: "") -> str:
 
 
 def _literal(value: Attribute) -> str:
+    if isinstance(value, Polynomial):
+        return str(value)
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
@@ -59,7 +61,10 @@ def print_model(model: Model) -> str:
 
 
 def parse_model(text: str) -> Model:
-    """Read what `print_model` wrote; raises ValueError with the line that does not fit."""
+    """Read what `print_model` wrote, behind lines that begin with `#`; raises ValueError with the
+    line that does not fit."""
+    while text.startswith("#"):
+        text = text.partition("\n")[2]
     head, _, rest = text.partition("\n")
     match = re.fullmatch(r"model (\".*\") phase=(prefill|decode|train) dtype=(\w+)", head)
     if match is None:
@@ -136,10 +141,15 @@ _ATTRIBUTE = re.compile(rf"(\w+) = ({_STRING}|\[(?:{_STRING}|[^\]\"])*\]|[^,\"\[
 
 
 def _attributes(text: str) -> Mapping[str, Attribute]:
-    return {
-        found[1]: tuple(value) if isinstance(value := json.loads(found[2]), list) else value
-        for found in _all(_ATTRIBUTE, text)
-    }
+    return {found[1]: _value(found[2]) for found in _all(_ATTRIBUTE, text)}
+
+
+def _value(text: str) -> Attribute:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return parse_dim(text)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _all(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:

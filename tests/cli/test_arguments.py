@@ -56,7 +56,7 @@ def test_the_verbs_are_read() -> None:
         "a.wsc", (("x", "2"),), Talk(json=True)
     )
     assert read_arguments(["show", "--model", "m", "--phase", "decode", "--quiet"]) == Show(
-        "m", "decode", None, True, Talk(quiet=True)
+        "m", Talk(quiet=True), "decode"
     )
     assert read_arguments(["cache"]) == Cache(False, Talk())
     assert read_arguments(["cache", "clear", "-v"]) == Cache(True, Talk(verbosity=1))

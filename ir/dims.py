@@ -101,6 +101,14 @@ def size(dim: Dim) -> int:
     raise ValueError(f"dimension {dim} is not bound to a number")
 
 
+def ceil_div(dim: Dim, by: int) -> Dim:
+    """`dim / by` rounded up; of a polynomial each factor, so that it is never too small for sizes
+    and factors that are not negative."""
+    if isinstance(dim, int):
+        return -(-dim // by)
+    return _normal({monomial: -(-factor // by) for monomial, factor in dim.terms})
+
+
 def product(dims: Iterable[Dim]) -> Dim:
     """The product of dimensions; 1 for none."""
     return prod(dims, start=1)

@@ -8,30 +8,44 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from . import dims
+from . import dims, expression
 from .dims import Dim
 from .errors import VerificationError
 
 if TYPE_CHECKING:
     import networkx
 
-Attribute = str | int | float | bool | None | tuple[int, ...] | tuple[str, ...]
+Attribute = str | int | float | bool | None | Dim | tuple[int, ...] | tuple[str, ...]
 
-DTYPE_BYTES = {
-    "bool": 1,
-    "int8": 1,
-    "uint8": 1,
-    "float8_e4m3fn": 1,
-    "float8_e5m2": 1,
-    "float16": 2,
-    "bfloat16": 2,
-    "int32": 4,
-    "float32": 4,
-    "int64": 8,
-    "float64": 8,
+DTYPE_BITS = {
+    "bool": 8,
+    "uint1": 1,
+    "uint2": 2,
+    "uint3": 3,
+    "int2": 2,
+    "int4": 4,
+    "uint4": 4,
+    "float4_e2m1": 4,
+    "nf4": 4,
+    "fp4": 4,
+    "int8": 8,
+    "uint8": 8,
+    "float8_e4m3fn": 8,
+    "float8_e5m2": 8,
+    "float8_e8m0fnu": 8,
+    "float16": 16,
+    "bfloat16": 16,
+    "int32": 32,
+    "float32": 32,
+    "int64": 64,
+    "float64": 64,
 }
+"""Bits of an element in memory, where elements smaller than a byte are packed."""
+
+DTYPE_BYTES = {name: bits // 8 if bits % 8 == 0 else bits / 8 for name, bits in DTYPE_BITS.items()}
+"""Bytes of an element, a fraction where it is smaller than a byte."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,8 @@ class TensorType:
 
     @property
     def bytes(self) -> Dim:
-        return self.elements * DTYPE_BYTES[self.dtype]
+        """Whole bytes: each term of a symbolic size is rounded up by itself."""
+        return dims.ceil_div(self.elements * DTYPE_BITS[self.dtype], 8)
 
     def bind(self, sizes: Mapping[str, int]) -> "TensorType":
         return TensorType(self.dtype, tuple(dims.bind(dim, sizes) for dim in self.shape))
@@ -56,8 +71,10 @@ class TensorType:
         return f"{self.dtype}[{', '.join(str(dim) for dim in self.shape)}]"
 
 
-Role = Literal["data", "weight", "buffer", "cache", "carried", "shared"]
-ROLES: tuple[Role, ...] = ("data", "weight", "buffer", "cache", "carried", "shared")
+Role = Literal[
+    "data", "weight", "buffer", "cache", "carried", "shared", "saved", "gradient", "state"
+]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True)
@@ -67,7 +84,9 @@ class Input:
     `source` names it there: a parameter or buffer as Hugging Face names it, with `*` for the
     layer's index inside a repeated graph; a cache (`cache.*.key`); a model input (`input_ids`).
     The shape may be any row-major view of the source. `carried` values pass from one repetition
-    to the next; `shared` ones are the same for all.
+    to the next; `shared` ones are the same for all. In training a `saved` value
+    (`saved.*.<value>`) is one of the forward pass that the backward pass reads, a `gradient` is
+    named like its parameter, and a `state` is the optimizer's (`<parameter>.moment1`, `step`).
     """
 
     name: str
@@ -78,7 +97,8 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """A value that the graph yields: `carried`, `data` (logits) or `cache` (what it becomes)."""
+    """A value that the graph yields: `carried`, `data` (logits), `cache` (what it becomes); in
+    training also `saved`, `gradient`, and what a `weight` or `state` becomes."""
 
     name: str
     role: Role
@@ -98,7 +118,8 @@ class Op:
 
     @property
     def result(self) -> str:
-        return self.results[0]
+        """The first result; a repeat that yields none is called by its body and first layer."""
+        return self.results[0] if self.results else f"{self.text('body')}.{self.integer('first')}"
 
     @property
     def type(self) -> TensorType:
@@ -125,12 +146,35 @@ class Op:
             raise VerificationError(f"no numeric attribute {name!r}")
         return value
 
+    def dim(self, name: str) -> Dim:
+        """The attribute `name`, a dimension; raises VerificationError if missing or none."""
+        value = self.attributes.get(name)
+        if not isinstance(value, int | dims.Polynomial) or isinstance(value, bool):
+            raise VerificationError(f"no dimension {name!r}")
+        return value
+
     def integers(self, name: str) -> tuple[int, ...]:
         """The attribute `name`, a list of integers; raises VerificationError otherwise."""
         value = self.attributes.get(name)
         if not isinstance(value, tuple) or any(isinstance(item, str) for item in value):
             raise VerificationError(f"no list attribute {name!r}")
         return tuple(int(item) for item in value)
+
+    def bind(self, sizes: Mapping[str, int]) -> "Op":
+        """The operator with the symbols in its types and attributes replaced by numbers."""
+        return dataclasses.replace(
+            self,
+            types=tuple(type_.bind(sizes) for type_ in self.types),
+            attributes={
+                name: _bound(name, value, sizes) for name, value in self.attributes.items()
+            },
+        )
+
+
+def _bound(name: str, value: Attribute, sizes: Mapping[str, int]) -> Attribute:
+    if name == "expr" and isinstance(value, str):
+        return expression.bind(value, sizes)
+    return dims.bind(value, sizes) if isinstance(value, dims.Polynomial) else value
 
 
 @dataclass(frozen=True)
@@ -185,6 +229,15 @@ class Graph:
     def operand_types(self, op: Op) -> tuple[TensorType, ...]:
         return tuple(self.types[name] for name in op.operands)
 
+    @property
+    def saved_bytes(self) -> Dim:
+        """Bytes of what the graph keeps for the backward pass: its outputs of role `saved`.
+
+        For a layer this is what one repetition keeps from when it runs forward until it runs
+        backward; for the main graph, what lives across the loss.
+        """
+        return sum((self.types[o.name].bytes for o in self.outputs if o.role == "saved"), start=0)
+
     def with_ops(self, ops: list[Op]) -> "Graph":
         """This graph with other operators between the same inputs and outputs."""
         return dataclasses.replace(self, ops=tuple(ops))
@@ -194,10 +247,7 @@ class Graph:
         return dataclasses.replace(
             self,
             inputs=tuple(dataclasses.replace(i, type=i.type.bind(sizes)) for i in self.inputs),
-            ops=tuple(
-                dataclasses.replace(op, types=tuple(t.bind(sizes) for t in op.types))
-                for op in self.ops
-            ),
+            ops=tuple(op.bind(sizes) for op in self.ops),
         )
 
     def verify(self) -> None:
@@ -231,6 +281,9 @@ class Graph:
 
 Phase = Literal["prefill", "decode", "train"]
 
+Part = Literal["text", "all"]
+"""Of a multimodal model: the language model alone, or everything."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -252,8 +305,25 @@ class Model:
                 yield self.graphs[op.text("body")], op.integer("first"), op.integer("count")
 
     @property
+    def symbolic(self) -> bool:
+        """Whether batch, sequence or context is still a symbol in some shape."""
+        types = (value.type for graph in self.graphs.values() for value in graph.inputs)
+        return any(not isinstance(dim, int) for type_ in types for dim in type_.shape)
+
+    @property
     def layers(self) -> int:
-        return sum(count for _, _, count in self.runs())
+        """Repetitions of layers in the forward pass."""
+        return sum(
+            op.integer("count")
+            for op in self.main.ops
+            if op.kind == "repeat" and op.results and not op.attributes.get("reverse")
+        )
+
+    @property
+    def saved_bytes(self) -> Dim:
+        """Bytes that live between forward and backward pass at most, all layers: what
+        `Graph.saved_bytes` says of each."""
+        return self.total(lambda graph: graph.saved_bytes)
 
     def total(self, measure: Callable[[Graph], Dim]) -> Dim:
         """The sum of `measure` over the main graph and every repetition of every layer."""
@@ -264,14 +334,17 @@ class Model:
     @property
     def parameters(self) -> int:
         """Parameters of the model; a weight used twice (tied) counts once."""
-        weights: dict[str, int] = {}
+        return sum(dims.size(type_.elements) for type_ in self.sources("weight").values())
+
+    def sources(self, role: Role) -> dict[str, TensorType]:
+        """All inputs of a role by source, those of every layer, each once."""
+        found: dict[str, TensorType] = {}
         for graph, first, count in ((self.main, 0, 1), *self.runs()):
             for value in graph.inputs:
-                if value.role == "weight":
-                    elements = dims.size(value.type.elements)
+                if value.role == role:
                     for layer in range(first, first + count):
-                        weights[value.source.replace("*", str(layer))] = elements
-        return sum(weights.values())
+                        found[value.source.replace("*", str(layer))] = value.type
+        return found
 
     @property
     def flops(self) -> Dim:
@@ -298,6 +371,22 @@ class Model:
         for op in self.main.ops:
             if op.kind == "repeat":
                 self._verify_repeat(op)
+        self._verify_saved()
+
+    def _verify_saved(self) -> None:
+        """Raise VerificationError where a graph reads what no graph saves."""
+        saved = {
+            (output.source, graph.types[output.name])
+            for graph in self.graphs.values()
+            for output in graph.outputs
+            if output.role == "saved"
+        }
+        for graph in self.graphs.values():
+            for value in graph.inputs:
+                if value.role == "saved" and (value.source, value.type) not in saved:
+                    raise VerificationError(
+                        f"graph {graph.name}: nothing saves {value.source} as {value.type}"
+                    )
 
     def _verify_repeat(self, op: Op) -> None:
         body = self.graphs.get(op.text("body"))

@@ -66,13 +66,32 @@ class Tape(Protocol):
         """Add an operator of one result; the name of that result."""
         ...
 
+    def add_several(
+        self,
+        kind: str,
+        operands: Sequence[str],
+        types: Sequence[TensorType],
+        attributes: Mapping[str, Attribute],
+    ) -> tuple[str, ...]:
+        """Add an operator of several results; their names."""
+        ...
+
     def type_of(self, name: str) -> TensorType:
         """The type of a value of the forward graph or of the tape."""
+        ...
+
+    def wants(self, name: str) -> bool:
+        """Whether anybody reads the gradient of a value of the forward graph."""
         ...
 
 
 Gradient = Callable[[Op, Tape, Sequence[str | None]], Sequence[str | None]]
 """From the gradients of an operator's results to those of its operands; None is no gradient."""
+
+
+def _as_it_is(op: Op, types: Types) -> Op:
+    del types
+    return op
 
 
 def _nothing_more(op: Op, types: Types) -> None:
@@ -86,7 +105,8 @@ class OpKind:
     `operands` is how many a kind takes, or None for any number. `types` derives the results'
     types where they follow from the operands. `check` raises VerificationError for attributes or
     types that do not fit. `flops` counts a multiply-add as two. `creates` kinds may have letters
-    in a result that no operand has. `gradient` is missing where nothing flows back.
+    in a result that no operand has. `gradient` is missing where nothing flows back; `saving`
+    makes of an operator one that also yields what its gradient would compute once more.
     """
 
     name: str
@@ -98,6 +118,7 @@ class OpKind:
     check: Callable[[Op, Types], None] = _nothing_more
     flops: Callable[[Op, Types], Dim] = lambda op, types: 0
     gradient: Gradient | None = None
+    saving: Callable[[Op, Types], Op] = _as_it_is
     collective: bool = False
     creates: bool = False
 
@@ -111,6 +132,7 @@ def stated(reduced: str = "", whole: str = "", uneven: str = "") -> Callable[[Op
 
     def read(op: Op) -> Indices:
         operands, (result, *others) = parse_equation(op.text("indices"))
+        operands = operands or ("",) * len(op.operands)
         gone = {letter for letters in operands for letter in letters} - {*result, *"".join(others)}
         how = op.text("function") if reduced == "function" else reduced
         return Indices(

@@ -9,18 +9,43 @@ from .graph import Graph, Op
 from .kind import Indices, OpKind, Types, letter_sizes, parse_indices
 from .operators import (
     attention,
+    chosen,
     collectives,
+    convolution,
+    experts,
     linear,
     lookup,
     normalization,
     pointwise,
     positions,
+    quantized,
+    scan,
+    seams,
+    selection,
+    training,
     views,
 )
 
 __all__ = ["KINDS", "Indices", "graph_flops", "indices_of", "kind_of", "parse_indices", "verify_op"]
 
-_GROUPS = (linear, pointwise, normalization, positions, attention, lookup, views, collectives)
+_GROUPS = (
+    linear,
+    pointwise,
+    normalization,
+    positions,
+    attention,
+    quantized,
+    lookup,
+    selection,
+    views,
+    seams,
+    collectives,
+    experts,
+    chosen,
+    convolution,
+    scan,
+    training,
+)
 
 KINDS: dict[str, OpKind] = {kind.name: kind for group in _GROUPS for kind in group.KINDS}
 

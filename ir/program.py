@@ -142,7 +142,9 @@ class MappedGraph:
             for name in op.operands:
                 now = self.shardings[name]
                 function = op.attributes.get("function", "sum")
-                if now.partial != op.attributes["axes"] or now.function != function:
+                axes = op.attributes["axes"]
+                added = isinstance(axes, tuple) and set(axes) <= set(now.partial)
+                if not added or not now.partial or now.function != function:
                     raise VerificationError(f"{where} does not complete %{name}{now}")
             return
         partial = [name for name in op.operands if self.shardings[name].partial]
@@ -154,7 +156,8 @@ class MappedGraph:
 
     def _verify_local(self, where: str, op: Op, indices: Indices) -> None:
         free = indices.uneven
-        rows = zip((*indices.operands, indices.result), (*op.operands, op.result), strict=True)
+        results = [*zip((indices.result, *indices.others), op.results, strict=True)]
+        rows = [*zip(indices.operands, op.operands, strict=True), *results]
         cuts: dict[str, tuple[str, ...]] = {}
         for letters, name in rows:
             for letter, cut in zip(letters, self.shardings[name].axes, strict=True):
@@ -165,9 +168,11 @@ class MappedGraph:
         split = [letter for letter in indices.whole if letter not in free and cuts.get(letter)]
         if split:
             raise VerificationError(f"{where}: index {split[0]} may not be cut")
-        partial = {axis for letter in indices.reduced for axis in cuts[letter]}
-        if partial != set(self.shardings[op.result].partial):
-            raise VerificationError(f"{where}: the result is partial over {sorted(partial)}")
+        for letters, name in results:
+            gone = [letter for letter in indices.reduced if letter not in letters]
+            partial = {axis for letter in gone for axis in cuts.get(letter, ())}
+            if partial != set(self.shardings[name].partial):
+                raise VerificationError(f"{where}: the result is partial over {sorted(partial)}")
 
 
 @dataclass(frozen=True)

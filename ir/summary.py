@@ -8,9 +8,11 @@ from .dims import size
 from .graph import Graph, Input, Model
 from .kinds import graph_flops, kind_of
 
-
 COMPUTED = "computed."
 """What the source of a buffer begins with that a model computes and no checkpoint holds."""
+
+SCALED = ("dequantize", "quantize")
+"""Operators whose other operands are scales and zero points, which are kept beside weights."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class ModelSummary:
     """A model at one batch, sequence and context.
 
     `buffers` are constants of the checkpoint that are no parameters, by name pattern, with their
-    elements over all layers; `stored_bytes` are the weights' bytes by the dtype they are kept in.
+    elements over all layers; `stored_bytes` are the bytes of weights and their scales by the dtype
+    they are kept in.
     """
 
     graphs: tuple[GraphSummary, ...]
@@ -93,10 +96,11 @@ def summarize(model: Model) -> ModelSummary:
     for name, numbers in layers.items():
         graph = model.graphs[name]
         new = [(i, n) for i in graph.inputs if (n := _unseen(i, numbers, seen))]
+        scales = {name for op in graph.ops if op.kind in SCALED for name in op.operands}
         for value, count in new:
-            if value.role == "weight":
+            if value.role == "weight" or (value.role == "buffer" and value.name in scales):
                 stored[value.type.dtype] += size(value.type.bytes) * count
-            elif value.role == "buffer" and not value.source.startswith(COMPUTED):
+            if value.role == "buffer" and not value.source.startswith(COMPUTED):
                 buffers[value.source] += size(value.type.elements) * count
         graphs.append(_summary(graph, paths[name], len(numbers), new))
         for op in graph.ops:

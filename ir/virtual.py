@@ -5,7 +5,8 @@ them, and only collectives see more than one device. Blocks are exact (the last 
 empty), so nothing depends on what padding would hold.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .blocks import Block, Device, Devices, Shards, narrowed
@@ -15,6 +16,7 @@ from .graph import Op, TensorType
 from .interpreter import run_op
 from .kinds import Indices, indices_of
 from .operators.attention import mask
+from .operators.chosen import chosen_matmul
 from .program import MappedGraph, Mesh, Program, Sharding
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ def _run_op(op: Op, mapped: MappedGraph, devices: Devices, operands: list[Shards
         case "grid_matmul":
             return [_grid_matmul(op, mapped, devices, operands)]
         case _:
-            return [_local(op, mapped, devices, operands)]
+            return _local(op, mapped, devices, operands)
 
 
 def _axes(op: Op) -> tuple[str, ...]:
@@ -159,26 +161,77 @@ def _narrowed(op: Op, mapped: MappedGraph, devices: Devices, shards: Shards) -> 
     return result
 
 
-def _local(op: Op, mapped: MappedGraph, devices: Devices, operands: list[Shards]) -> Shards:
+def _local(op: Op, mapped: MappedGraph, devices: Devices, operands: list[Shards]) -> list[Shards]:
     """An operator without communication, on every device's own blocks."""
     types, shardings = mapped.graph.types, mapped.shardings
-    result: Shards = {}
+    results: list[Shards] = [{} for _ in op.results]
     for device in devices:
         mine = [shards[device] for shards in operands]
         match op.kind:
             case "mask":
-                result[device] = _mask(op, mapped, devices, device, mine[0])
+                values: Sequence[Tensor] = [_mask(op, mapped, devices, device, mine[0])]
             case "embedding":
                 block = devices.block(device, types[op.operands[1]], shardings[op.operands[1]])
-                result[device] = _embedding(op, block, mine)
+                values = [_embedding(op, block, mine)]
             case "concat":
-                result[device] = _append(op, mapped, devices, device, mine)
+                values = [_append(op, mapped, devices, device, mine)]
+            case "dequantize":
+                values = [_in_place(op, mapped, devices, device, mine)]
+            case "chosen_matmul":
+                part = _part_of(op, mapped, devices, device)
+                values = [chosen_matmul(part, mine, _first_expert(op, mapped, devices, device))]
             case _:
-                block = devices.block(device, op.type, shardings[op.result])
-                local = TensorType(op.type.dtype, tuple(len(places) for places in block))
-                part = Op(op.kind, op.operands, op.results, (local,), op.attributes, op.path)
-                result[device] = run_op(part, mine)[0]
-    return result
+                values = _run_part(_part_of(op, mapped, devices, device), mine)
+        for shards, value in zip(results, values, strict=False):
+            shards[device] = value
+    return results
+
+
+def _part_of(op: Op, mapped: MappedGraph, devices: Devices, device: Device) -> Op:
+    """The operator as it makes a device's blocks of its results."""
+    blocks = (
+        devices.block(device, type_, mapped.shardings[name])
+        for name, type_ in zip(op.results, op.types, strict=True)
+    )
+    types = tuple(
+        TensorType(type_.dtype, tuple(len(places) for places in block))
+        for type_, block in zip(op.types, blocks, strict=True)
+    )
+    return dataclasses.replace(op, types=types)
+
+
+def _run_part(op: Op, operands: "Sequence[Tensor]") -> "Sequence[Tensor]":
+    """What a device makes of its blocks; a device with nothing to make computes nothing."""
+    import torch
+
+    shapes = [[size(dim) for dim in type_.shape] for type_ in op.types]
+    if any(0 not in shape for shape in shapes):
+        return run_op(op, operands)
+    return [
+        torch.empty(shape, dtype=getattr(torch, type_.dtype))
+        for shape, type_ in zip(shapes, op.types, strict=True)
+    ]
+
+
+def _first_expert(op: Op, mapped: MappedGraph, devices: Devices, device: Device) -> int:
+    """The number of the first expert whose weights a device holds."""
+    name, letters = op.operands[2], indices_of(op).operands[2]
+    block = devices.block(device, mapped.graph.types[name], mapped.shardings[name])
+    return block[letters.index(op.text("expert"))].start
+
+
+def _in_place(
+    op: Op, mapped: MappedGraph, devices: Devices, device: Device, mine: list["Tensor"]
+) -> "Tensor":
+    """A device's block of the result, where elements are known by their place in the whole."""
+    types, shardings = mapped.graph.types, mapped.shardings
+    wholes: list[Tensor] = []
+    for name, part in zip(op.operands, mine, strict=True):
+        whole = part.new_zeros([size(dim) for dim in types[name].shape])
+        narrowed(whole, devices.block(device, types[name], shardings[name])).copy_(part)
+        wholes.append(whole)
+    block = devices.block(device, op.type, shardings[op.result])
+    return narrowed(run_op(op, wholes)[0], block)
 
 
 def _mask(

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..dims import Dim
-from ..graph import Op
-from ..kind import OpKind, Types, product_flops, stated
+from ..graph import Op, TensorType
+from ..kind import OpKind, Tape, Types, product_flops, stated
+from .flow import flow, is_floating
 from .tensors import letters_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,38 @@ def _flops(op: Op, types: Types) -> Dim:
     return product_flops(op, types, _SUMMED(op))
 
 
+def _gradient(op: Op, tape: Tape, gradients: Sequence[str | None]) -> tuple[str | None, ...]:
+    """For each operand the product of the result's gradient and the other operand."""
+    (given,) = gradients
+    if given is None:
+        return (None, None)
+    (left, right), result = letters_of(op)
+    first, second = op.operands
+    return (
+        _other_side(tape, (given, result), (second, right), (first, left)),
+        _other_side(tape, (given, result), (first, left), (second, right)),
+    )
+
+
+def _other_side(
+    tape: Tape, given: tuple[str, str], other: tuple[str, str], wanted: tuple[str, str]
+) -> str | None:
+    """The gradient of the operand `wanted`; each is a name and its letters."""
+    name, letters = wanted
+    type_ = tape.type_of(name)
+    if not is_floating(type_) or not tape.wants(name):
+        return None
+    sizes = dict(zip(letters, type_.shape, strict=True))
+    shared = "".join(letter for letter in letters if letter in given[1] + other[1])
+    product = tape.add(
+        "matmul",
+        [given[0], other[0]],
+        TensorType(type_.dtype, tuple(sizes[letter] for letter in shared)),
+        {"indices": f"{given[1]},{other[1]}->{shared}"},
+    )
+    return flow(tape, [(product, shared)], "a", letters, type_)
+
+
 KINDS = (
     OpKind(
         name="matmul",
@@ -34,6 +67,7 @@ KINDS = (
         indices=_SUMMED,
         flops=_flops,
         reference=_matmul,
+        gradient=_gradient,
     ),
     OpKind(
         name="grid_matmul",

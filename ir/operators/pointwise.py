@@ -7,7 +7,8 @@ from .. import expression
 from ..dims import size
 from ..errors import VerificationError
 from ..graph import Op
-from ..kind import OpKind, Types, letter_sizes, stated
+from ..kind import OpKind, Tape, Types, letter_sizes, stated
+from .chain_rule import elementwise_gradient, reduce_gradient
 from .tensors import aligned, letters_of, torch_dtype
 
 if TYPE_CHECKING:
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
 
 
 def _elementwise(op: Op, operands: Sequence["Tensor"]) -> "Tensor":
+    import torch
+
     letters, result = letters_of(op)
     values = [aligned(v, own, result) for v, own in zip(operands, letters, strict=True)]
-    value = expression.evaluate(op.text("expr"), values).to(torch_dtype(op))
+    value = torch.as_tensor(expression.evaluate(op.text("expr"), values)).to(torch_dtype(op))
+    value = value.reshape([1] * len(result)) if value.ndim == 0 else value
     missing = [at for at, letter in enumerate(result) if letter not in "".join(letters)]
     shape = [size(dim) if at in missing else -1 for at, dim in enumerate(op.type.shape)]
     return value.expand(shape)
@@ -32,11 +36,34 @@ def _reduce(op: Op, operands: Sequence["Tensor"]) -> "Tensor":
     values = [aligned(v, own, inside).to(dtype) for v, own in zip(operands, letters, strict=True)]
     value = expression.evaluate(op.text("expr"), values)
     over = tuple(range(len(result), len(inside)))
+    if not over:
+        # To torch, no dimensions are all of them.
+        return value
     if op.text("function") == "sum":
         return value.sum(over)
     if value.numel() == 0:
         return torch.full(value.shape[: len(result)], -torch.inf, dtype=dtype)
     return value.amax(over)
+
+
+def _cumsum(op: Op, operands: Sequence["Tensor"]) -> "Tensor":
+    (letters,), result = letters_of(op)
+    over = result.index(op.text("over"))
+    x = aligned(operands[0], letters, result).to(torch_dtype(op))
+    return x.flip(over).cumsum(over).flip(over) if op.attributes.get("reverse") else x.cumsum(over)
+
+
+def _cumsum_gradient(op: Op, tape: Tape, gradients: Sequence[str | None]) -> tuple[str | None, ...]:
+    (given,) = gradients
+    if given is None:
+        return (None,)
+    (letters,), result = letters_of(op)
+    attributes = {
+        "indices": f"{result}->{letters}",
+        "over": op.text("over"),
+        "reverse": not op.attributes.get("reverse"),
+    }
+    return (tape.add("cumsum", [given], tape.type_of(op.operands[0]), attributes),)
 
 
 REDUCTIONS = ("max", "sum")
@@ -90,6 +117,7 @@ KINDS = (
         check=_check_map,
         creates=True,
         reference=_elementwise,
+        gradient=elementwise_gradient,
     ),
     OpKind(
         name="reduce",
@@ -98,5 +126,15 @@ KINDS = (
         indices=stated(reduced="function"),
         check=_check_reduction,
         reference=_reduce,
+        gradient=reduce_gradient,
+    ),
+    OpKind(
+        name="cumsum",
+        doc="""Running sums along the letter `over`, each with its own element; from the end on
+        if `reverse`.""",
+        operands=1,
+        indices=stated(whole="over"),
+        reference=_cumsum,
+        gradient=_cumsum_gradient,
     ),
 )

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 def letters_of(op: Op) -> tuple[tuple[str, ...], str]:
     """The letters of the operands and of the first result, as the op states them."""
-    return parse_indices(op.text("indices"))
+    operands, result = parse_indices(op.text("indices"))
+    return operands or ("",) * len(op.operands), result
 
 
 def torch_dtype(op: Op) -> Any:

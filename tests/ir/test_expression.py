@@ -8,9 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
-from wscc.ir.expression import FUNCTIONS, Work, evaluate, operands_of, parse, substitute, work
+from wscc.ir.expression import (
+    FUNCTIONS,
+    Work,
+    bind,
+    evaluate,
+    operands_of,
+    parse,
+    substitute,
+    work,
+)
 
 BINARY = ("maximum", "minimum")
+COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 SMOOTH = ("abs", "cos", "relu", "sigmoid", "silu", "sin", "softplus", "square", "tanh")
 
 
@@ -21,7 +31,13 @@ def combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         | st.tuples(st.sampled_from(SMOOTH), inner).map(lambda x: f"{x[0]}({x[1]})")
         | st.tuples(st.sampled_from(BINARY), pairs).map(lambda x: f"{x[0]}({x[1][0]}, {x[1][1]})")
         | inner.map(lambda text: f"-({text})")
+        | st.tuples(st.sampled_from(COMPARISONS), pairs, pairs).map(chosen)
     )
+
+
+def chosen(drawn: tuple[str, tuple[str, str], tuple[str, str]]) -> str:
+    test, (a, b), (c, d) = drawn
+    return f"where(({a}) {test} ({b}) and not ({a}) > 1, {c}, {d})"
 
 
 LEAVES = st.sampled_from("abcd")
@@ -60,12 +76,14 @@ def values(count: int) -> list[torch.Tensor]:
         "[a]",
         "{a}",
         "a if b else c",
-        "a and b",
-        "not a",
-        "a < b",
-        "a % b",
-        "a // b",
         "a @ b",
+        "a < b < c",
+        "a is b",
+        "a in b",
+        "a & b",
+        "nan",
+        "width",
+        "where(a, b)",
         "a << b",
         "~a",
         "+a",
@@ -96,11 +114,10 @@ def test_whatever_is_outside_the_language_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_can_be_counted_and_run(name: str) -> None:
-    arguments = "a, b" if name in BINARY else "a"
-    text = f"{name}({arguments})"
+    text = f"{name}({', '.join('cab'[-FUNCTIONS[name].operands :])})"
     cost = work(text)
     assert cost.arithmetic + cost.functions >= 1
-    operands = [torch.tensor([0.5, 2.0]), torch.tensor([1.0, 1.0])]
+    operands = [torch.tensor([0.5, 2.0]), torch.tensor([1.0, 1.0]), torch.tensor([True, False])]
     assert torch.isfinite(evaluate(text, operands)).all()
 
 
@@ -111,6 +128,13 @@ def test_work_counts_each_operation_once() -> None:
     assert work("a / b") == Work(0, 1)
     assert work("rsqrt(a * 0.5 + 1e-05)") == Work(2, 1)
     assert work("exp((a - b) * 0.125)") == Work(2, 1)
+    assert work("where(a > 0 and b <= context, a, -inf)") == Work(5, 0)
+    assert work("not a or b or c") == Work(3, 0)
+
+
+def test_a_quotient_rounded_down_is_a_division_and_a_rounding() -> None:
+    assert work("a // b") == Work(1, 1)
+    assert work("a % b") == Work(2, 1)
 
 
 def test_a_silu_is_a_product_an_addition_an_exponential_and_a_reciprocal() -> None:
@@ -179,12 +203,36 @@ def test_a_negative_replacement_keeps_its_sign_under_a_power() -> None:
         ("maximum(a, 0)", lambda a, b: a.clamp(min=0)),
         ("minimum(0.5, a)", lambda a, b: a.clamp(max=0.5)),
         ("relu(a) * cos(b) + sin(a)", lambda a, b: a.relu() * b.cos() + a.sin()),
+        ("where(a > b, a, b)", torch.maximum),
+        ("where(a >= 0, 1, 0) + where(a < 0, 2, 0)", lambda a, b: 2 - (a >= 0).long()),
+        ("a <= b", torch.le),
+        ("a == b or a != b", lambda a, b: torch.ones(5, dtype=torch.bool)),
+        ("not (a > 0 and b > 0)", lambda a, b: ~((a > 0) & (b > 0))),
+        ("a // 0.3 + a % 0.3", lambda a, b: a // 0.3 + torch.remainder(a, 0.3)),
+        ("b % -a", lambda a, b: torch.remainder(b, -a)),
+        (
+            "floor(a) + ceil(b) - round(a) * trunc(b)",
+            lambda a, b: a.floor() + b.ceil() - a.round() * b.trunc(),
+        ),
+        ("sign(a) * erf(b) + atan(a)", lambda a, b: a.sign() * b.erf() + a.atan()),
+        ("expm1(a) + log1p(abs(b)) + exp2(a)", lambda a, b: a.expm1() + b.abs().log1p() + a.exp2()),
+        ("log2(abs(a)) * 2 ** b", lambda a, b: a.abs().log2() * 2**b),
+        ("where(a > 0, a, -inf)", lambda a, b: a.masked_fill(a <= 0, -torch.inf)),
     ],
 )
 def test_an_expression_means_what_torch_means(text: str, expected: object) -> None:
     assert callable(expected)
     a, b = values(2)
     torch.testing.assert_close(evaluate(text, [a, b]), expected(a, b))
+
+
+def test_the_symbols_of_dimensions_are_numbers_once_they_are_bound() -> None:
+    assert operands_of("a + context - 2 * sequence") == ("a",)
+    assert substitute("a + context", {"a": "b * 2"}) == "(b * 2) + context"
+    assert bind("a + context - 2 * sequence", {"context": 5}) == "a + 5 - 2 * sequence"
+    assert evaluate(bind("a * (context + 1)", {"context": 5}), [torch.tensor(2)]) == 12
+    with pytest.raises(ValueError, match="dimension context is not bound to a number"):
+        evaluate("a + context", [torch.zeros(2)])
 
 
 def test_a_number_alone_is_an_expression() -> None:

@@ -11,6 +11,7 @@ def verify(*lines: str) -> None:
         "graph g {",
         "input %x: float32[batch, 4] = data x",
         "input %w: float32[6, 4] = weight w",
+        "input %i: int64[batch, 3] = data i",
     )
     parse_graph("\n".join((*head, *lines, "}"))).verify()
 
@@ -106,20 +107,66 @@ def test_a_valid_graph_passes() -> None:
             "graph g: transpose %y: order [1, 2] is no permutation of 2 dimensions",
         ),
         (
-            "%y: float32[batch, 3] = slice(%x) {dim = 1, start = 0, stop = 2}",
+            '%y: float32[batch, 3] = slice(%x) '
+            '{indices = "be->be", along = "e", start = 0, stop = 2}',
             "graph g: slice %y: result is float32[batch, 2], not float32[batch, 3]",
         ),
         (
-            "%y: float32[batch, 3] = slice(%x) {dim = 1, start = 2, stop = 5}",
-            "graph g: slice %y: no elements 2 to 5 of dimension 1 of float32[batch, 4]",
+            '%y: float32[batch, 3] = slice(%x) '
+            '{indices = "be->be", along = "e", start = 2, stop = 5}',
+            "graph g: slice %y: no elements 2 to 5 of 4",
         ),
         (
-            "%y: float32[batch, 4] = slice(%x) {dim = 2, start = 0, stop = 4}",
-            "graph g: slice %y: no elements 0 to 4 of dimension 2 of float32[batch, 4]",
+            '%y: float32[batch, 4] = slice(%x) '
+            '{indices = "be->be", along = "f", start = 0, stop = 4}',
+            "graph g: slice %y: index 'f' is not one of the operand's, 'be'",
         ),
         (
-            "%y: float32[batch, 4] = slice(%x) {dim = 1, start = true, stop = 4}",
-            "graph g: slice %y: no integer attribute 'start'",
+            '%y: float32[batch - 1, 4] = slice(%x) '
+            '{indices = "be->be", along = "b", start = context, stop = batch}',
+            "graph g: slice %y: result is float32[batch - 1*context, 4], not float32[batch - 1, 4]",
+        ),
+        (
+            '%y: float32[batch, 7] = pad(%x) '
+            '{indices = "be->be", along = "e", before = -1, after = 4, value = 0.0}',
+            "graph g: pad %y: no room of -1 and 4 elements",
+        ),
+        (
+            '%y: float32[batch, 7] = pad(%x) '
+            '{indices = "be->be", along = "e", before = 1, after = 1, value = 0.0}',
+            "graph g: pad %y: result is float32[batch, 6], not float32[batch, 7]",
+        ),
+        (
+            '%y: int64[batch, 2] = iota() {indices = "->b", start = 0, step = 1}',
+            "graph g: iota %y: indices 'b' for shape int64[batch, 2]",
+        ),
+        (
+            '%y: int64[batch] = iota() {indices = "->b", start = 0.5, step = 1}',
+            "graph g: iota %y: no dimension 'start'",
+        ),
+        (
+            '%y: float32[batch, 2], %z: int32[batch, 2] = topk(%x) '
+            '{indices = "be->bk,bk", over = "e", largest = true, sorted = true}',
+            "graph g: topk %y: results are float32 and int64",
+        ),
+        (
+            '%y: float32[batch, 4], %z: int64[batch, 4] = topk(%x) '
+            '{indices = "be->be,be", over = "e", largest = true, sorted = true}',
+            "graph g: topk %y: two results with one new letter in the place of `over`",
+        ),
+        (
+            '%y: float32[batch, 4] = scatter(%x, %i, %x) '
+            '{indices = "be,bk,be->be", along = "e", function = "max"}',
+            "graph g: scatter %y: no function 'max', only add, set",
+        ),
+        (
+            '%y: float16[batch, 3] = gather(%x, %i) {indices = "be,bk->bk", along = "e"}',
+            "graph g: gather %y: result is float32[batch, 3], not float16[batch, 3]",
+        ),
+        (
+            '%y: float32[batch, 4] = slice(%x) '
+            '{indices = "be->be", along = "e", start = true, stop = 4}',
+            "graph g: slice %y: no dimension 'start'",
         ),
         (
             '%y: float32[batch, 9] = concat(%x, %x) {indices = "be,be->be", along = "e"}',

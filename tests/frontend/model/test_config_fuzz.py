@@ -1,6 +1,7 @@
 """Whatever a config says, reading it ends in a config or in a message."""
 
 import json
+import runpy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,12 @@ def test_a_damaged_text_is_read_or_refused_with_one_line(
     damaged = text[:at] + added + text[at + removed :]
     found = read_or_message(tmp_path_factory.getbasetemp() / "damaged.json", damaged)
     assert isinstance(found, ModelConfig) or len(found.splitlines()) == 1
+
+
+def test_mutated_configs_of_all_families_are_read_or_refused_with_one_line(tmp_path: Path) -> None:
+    fuzz = runpy.run_path(str(Path(__file__).parents[3] / "benchmarks" / "fuzz_configs.py"))
+    kinds = {one.kind for one in fuzz["outcomes"](200, 1, tmp_path)}
+    assert kinds == {"read", "refused"}
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ a k x n block is k m instructions of length n (or k n of length m, whichever is 
 multiply-add of a scalar and a vector onto a vector in SRAM: two reads and one write an element.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..ir.expression import Work, work
-from ..ir.graph import DTYPE_BYTES, Op
+from ..ir.graph import DTYPE_BITS, DTYPE_BYTES, Op
 from ..ir.hardware import Core
 from .extents import Number, ceil_div
 
@@ -32,10 +33,24 @@ class CoreWork:
 
 
 def compute_dtype(core: Core, dtype: str) -> str:
-    """The dtype whose rates hold: integers and booleans go at the rate of float32."""
-    if dtype in core.vector_elements_per_cycle:
+    """The dtype whose vector rates hold: integers and booleans go at the rate of float32, floats
+    that a core does not have at that of the narrowest it has that holds them."""
+    return _nearest(core.vector_elements_per_cycle, dtype)
+
+
+def matrix_dtype(core: Core, dtype: str) -> str:
+    """The dtype whose matrix rates hold."""
+    return _nearest(core.matrix_flops_per_cycle, dtype)
+
+
+def _nearest(rates: Mapping[str, float], dtype: str) -> str:
+    if dtype in rates:
         return dtype
-    return "float32" if dtype == "bool" or "int" in dtype else dtype
+    bits = 32 if dtype == "bool" or "int" in dtype else DTYPE_BITS[dtype]
+    wide = [name for name in rates if DTYPE_BITS[name] >= max(bits, 16)]
+    if wide:
+        return min(wide, key=lambda name: (DTYPE_BITS[name], name))
+    return max(rates, key=lambda name: (DTYPE_BITS[name], name))
 
 
 def _port_elements(core: Core, dtype: str) -> float:

@@ -4,22 +4,29 @@ All figures follow the sizes of the mesh axes, which may be arrays (extents.py).
 of the core's clock.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from ..ir.dims import size
-from ..ir.errors import VerificationError
 from ..ir.graph import DTYPE_BYTES, Op
 from ..ir.hardware import Hardware
 from ..ir.kinds import Indices, indices_of
 from ..ir.program import Direction, MappedGraph
 from . import collectives
 from .collectives import Line, Traffic
-from .core import CoreWork, compute_dtype, expression_work, map_work, product_work
+from .core import (
+    CoreWork,
+    compute_dtype,
+    expression_work,
+    map_work,
+    matrix_dtype,
+    product_work,
+)
 from .extents import Number, Sizes, block_bytes, block_shape, ceil_div, extent
+from .kernels import KERNELS, Kernel, times
 
 MESH_AXES: dict[Direction, tuple[str, ...]] = {"rows": ("yh", "yd"), "columns": ("xh", "xd")}
 """Axes of the mesh along each direction, the first varying slowest."""
@@ -67,7 +74,10 @@ class Costing:
 
     def _cost(self, op: Op) -> OpCost:
         special = _COSTS.get(op.kind)
-        return special(self, op) if special else self._map(op)
+        if special is not None:
+            return special(self, op)
+        kernel = KERNELS.get(op.kind)
+        return self._map(op) if kernel is None else self._local(op, kernel(self._kernel(op)))
 
     # Blocks.
 
@@ -83,21 +93,35 @@ class Costing:
         return ceil_div(total, self.hardware.core.router.width_bytes)
 
     def _letters(self, op: Op, indices: Indices) -> dict[str, Number]:
-        """The size of every letter in a block; a letter of both operands is as in the larger."""
+        """The size of every letter in a block; a letter of several values is as in the largest."""
         sizes: dict[str, Number] = {}
-        for letters, name in zip(indices.operands, op.operands, strict=True):
+        for letters, name in rows_of(op, indices):
             for letter, dim in zip(letters, self._shape(name), strict=True):
                 sizes[letter] = np.maximum(sizes.get(letter, 0.0), dim)
         return sizes
 
-    def line(self, axes: tuple[str, ...]) -> Line:
-        """The cores that a collective over some axes of one direction joins."""
+    def _kernel(self, op: Op) -> Kernel:
+        indices, types = indices_of(op), self.mapped.graph.types
+        whole = {
+            letter: size(dim)
+            for letters, name in rows_of(op, indices)
+            for letter, dim in zip(letters, types[name].shape, strict=True)
+        }
+        return Kernel(self.hardware.core, op, self._letters(op, indices), whole)
+
+    def line(self, axes: tuple[str, ...]) -> tuple[Line, Number]:
+        """The cores that a collective over some axes of one direction joins, and how many such
+        collectives share them: where other axes lie in between, the collectives of all their
+        places run over the same links, as one of all cores with so many times the words."""
         along: Direction = "rows" if axes[0] in MESH_AXES["rows"] else "columns"
-        if axes[-1] != MESH_AXES[along][-1]:
-            raise VerificationError(f"a collective over {axes} joins no neighbouring cores")
+        mesh = MESH_AXES[along]
+        spanned = mesh[min(mesh.index(axis) for axis in axes) :]
+        between = extent((axis for axis in spanned if axis not in axes), self.sizes)
         die = self.hardware.wafer.die
         cores = die.rows if along == "rows" else die.columns
-        return Line(extent(axes, self.sizes), cores)
+        joined = extent(axes, self.sizes)
+        busy = np.asarray(joined) > 1
+        return Line(np.where(busy, joined * between, 1), cores), between
 
     # Local operators.
 
@@ -112,17 +136,12 @@ class Costing:
         return self._local(op, map_work(self.hardware.core, dtype, elements, expression_work(op)))
 
     def _append(self, op: Op) -> OpCost:
-        """Only what is new is copied; the cache stays where it is."""
-        indices, along = indices_of(op), op.text("along")
-        fresh = [
-            prod(self._shape(name), start=1.0)
-            for name, letters in zip(op.operands, indices.operands, strict=True)
-            if along not in letters
-        ]
+        """Only what is new is copied; a cache stays where it is."""
+        caches = {value.name for value in self.mapped.graph.inputs if value.role == "cache"}
+        fresh = [prod(self._shape(name), start=1.0) for name in op.operands if name not in caches]
         elements = sum(fresh, start=0.0)
-        return self._local(
-            op, map_work(self.hardware.core, op.type.dtype, elements, expression_work(op))
-        )
+        dtype = compute_dtype(self.hardware.core, op.type.dtype)
+        return self._local(op, map_work(self.hardware.core, dtype, elements, expression_work(op)))
 
     def _free(self, op: Op) -> OpCost:
         return self._local(op, CoreWork())
@@ -130,7 +149,15 @@ class Costing:
     def _matmul(self, op: Op) -> OpCost:
         indices = indices_of(op)
         m, n, k = self._product_shape(indices, self._letters(op, indices))
-        return self._local(op, product_work(self.hardware.core, op.type.dtype, m, n, k))
+        return self._local(op, product_work(self.hardware.core, self._rate(op), m, n, k))
+
+    def _rate(self, op: Op) -> str:
+        """The dtype at whose rate a product runs: that which it says it multiplies, if the core
+        multiplies that."""
+        core, stated = self.hardware.core, op.attributes.get("compute")
+        if isinstance(stated, str) and stated in core.matrix_flops_per_cycle:
+            return stated
+        return matrix_dtype(core, op.type.dtype)
 
     @staticmethod
     def _product_shape(indices: Indices, sizes: dict[str, Number]) -> tuple[Number, Number, Number]:
@@ -143,10 +170,19 @@ class Costing:
 
     # Collectives.
 
-    def _collective(self, op: Op, traffic: Traffic, axes: tuple[str, ...]) -> OpCost:
+    def _collective(
+        self,
+        op: Op,
+        collective: Callable[[Hardware, Line, Number], Traffic],
+        values: Iterable[str],
+    ) -> OpCost:
+        """One message of some values' blocks over the cores that the op's axes join."""
+        axes = axes_of(op)
+        line, sharing = self.line(axes)
+        traffic = collective(self.hardware, line, self._words(values) * sharing)
         launch = traffic.launches * self.hardware.core.software.launch_cycles
         rows = axes[0] in MESH_AXES["rows"]
-        lines = extent(self.sizes, self.sizes) / extent(axes, self.sizes)
+        lines = extent(self.sizes, self.sizes) / line.cores
         return OpCost(
             op=op,
             core_cycles=launch,
@@ -170,23 +206,13 @@ class Costing:
         return CoreWork(vector_operations=added, sram_read_bytes=sent, sram_write_bytes=received)
 
     def _all_reduce(self, op: Op) -> OpCost:
-        axes = axes_of(op)
-        traffic = collectives.all_reduce(self.hardware, self.line(axes), self._words(op.operands))
-        return self._collective(op, traffic, axes)
+        return self._collective(op, collectives.all_reduce, op.operands)
 
     def _reduce_scatter(self, op: Op) -> OpCost:
-        axes = axes_of(op)
-        words = self._words(op.operands)
-        return self._collective(
-            op, collectives.reduce_scatter(self.hardware, self.line(axes), words), axes
-        )
+        return self._collective(op, collectives.reduce_scatter, op.operands)
 
     def _all_gather(self, op: Op) -> OpCost:
-        axes = axes_of(op)
-        words = self._words(op.results)
-        return self._collective(
-            op, collectives.all_gather(self.hardware, self.line(axes), words), axes
-        )
+        return self._collective(op, collectives.all_gather, op.results)
 
     def _grid_matmul(self, op: Op) -> OpCost:
         return (self._rotated if op.text("form") == "rotate" else self._reduced)(op)
@@ -208,7 +234,7 @@ class Costing:
             self._bytes(op.operands[1]) * right / steps / width,
         )
         inner = ceil_div(whole, steps)
-        product = product_work(self.hardware.core, op.type.dtype, m, n, k * inner)
+        product = product_work(self.hardware.core, self._rate(op), m, n, k * inner)
         return self._stepped(op, steps, product, step, 0.0, np.asarray(steps) > 1)
 
     def _reduced(self, op: Op) -> OpCost:
@@ -218,7 +244,7 @@ class Costing:
         steps = self._travels(op, 1, indices, keys)
         summing = self._travels(op, 0, indices, frozenset(indices.reduced))
         m, n, k = self._product_shape(indices, self._letters(op, indices))
-        product = product_work(self.hardware.core, op.type.dtype, m, n, k)
+        product = product_work(self.hardware.core, self._rate(op), m, n, k)
         shared = prod(
             (
                 n
@@ -268,7 +294,7 @@ class Costing:
             launch_cycles=launch,
             network_cycles=steps * exchange,
             cycles=launch + steps * np.maximum(product.cycles, exchange) + last * sends,
-            work=_times(product, steps),
+            work=times(product, steps),
             columns_words=steps * step.row_words * sends,
             rows_words=steps * step.column_words * sends,
             ramp_words=steps * (step.row_words + step.column_words) * sends,
@@ -283,20 +309,18 @@ def axes_of(op: Op) -> tuple[str, ...]:
     return tuple(str(axis) for axis in axes)
 
 
-def _times(work: CoreWork, count: Number) -> CoreWork:
-    return CoreWork(
-        work.cycles * count,
-        work.multiply_adds * count,
-        work.vector_operations * count,
-        work.sram_read_bytes * count,
-        work.sram_write_bytes * count,
-    )
+def rows_of(op: Op, indices: Indices) -> Iterator[tuple[str, str]]:
+    """The letters of every operand and result, with the value's name."""
+    letters = (*indices.operands, indices.result, *indices.others)
+    return zip(letters, (*op.operands, *op.results), strict=True)
 
 
 _COSTS: dict[str, Callable[[Costing, Op], OpCost]] = {
     "matmul": Costing._matmul,
     "concat": Costing._append,
     "shard": Costing._free,
+    "slice": Costing._free,
+    "view": Costing._free,
     "all_reduce": Costing._all_reduce,
     "reduce_scatter": Costing._reduce_scatter,
     "all_gather": Costing._all_gather,

@@ -55,6 +55,8 @@ def _peak(mapped: MappedGraph, sizes: Sizes, caches: set[str]) -> Number:
     def held(name: str) -> Number:
         if name in outside:
             return 0.0
+        if (source := _streamed_from(mapped, name)) is not None:
+            return 2 * block_bytes(graph.types[source], mapped.shardings[source], sizes)
         counted = _streamed_into(mapped, name) or name
         return block_bytes(graph.types[counted], mapped.shardings[counted], sizes)
 
@@ -83,6 +85,17 @@ def _streamed_into(mapped: MappedGraph, name: str) -> str | None:
     readers = mapped.graph.consumers[name]
     if len(readers) == 1 and readers[0].kind == "reduce_scatter":
         return readers[0].result
+    return None
+
+
+def _streamed_from(mapped: MappedGraph, name: str) -> str | None:
+    """The part of weights that a core keeps where the whole is gathered for experts: others' parts
+    are used as they come, one being received while the one before is worked on."""
+    made = mapped.graph.producers.get(name)
+    readers = mapped.graph.consumers[name]
+    if made is not None and made.kind == "all_gather" and len(readers) == 1:
+        streamed = readers[0].kind == "chosen_matmul" and name == readers[0].operands[2]
+        return made.operands[0] if streamed else None
     return None
 
 

@@ -1,12 +1,14 @@
-"""The form that values are placed in: composites taken apart, no views left."""
+"""The forms that models are brought into: to be placed, and, before that, to be trained."""
 
 from dataclasses import dataclass
 
 from ..ir.graph import Graph, Model
 from .decompose import Decompose
+from .differentiate import Differentiate
 from .fold_views import FoldViews
 from .fuse import Fuse
 from .manager import Pass, PassManager
+from .optimize import Optimize
 
 
 @dataclass(frozen=True)
@@ -27,5 +29,19 @@ class EachGraph:
 def canonical_form(model: Model, manager: PassManager) -> Model:
     """The model fused, decomposed and without views, its sizes still symbolic."""
     for step in (EachGraph(Fuse()), EachGraph(Decompose()), FoldViews()):
+        model = manager.apply(step, model)
+    return model
+
+
+def training_form(
+    model: Model,
+    manager: PassManager,
+    optimizer: Optimize = Optimize(),  # noqa: B008
+) -> Model:
+    """The training step of a model that yields logits, its sizes still symbolic.
+
+    It is fused first, so that a norm or a rotary embedding is one operator forward and backward.
+    """
+    for step in (EachGraph(Fuse()), Differentiate(), optimizer):
         model = manager.apply(step, model)
     return model

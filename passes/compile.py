@@ -5,14 +5,17 @@ the best few are cut into stages, placed and evaluated, and the fastest is the p
 """
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..backend.evaluate import evaluate
 from ..backend.workload import pieces_of
+from ..ir.dims import Polynomial
 from ..ir.errors import UserError
 from ..ir.graph import Model
 from ..ir.hardware import Hardware
+from ..ir.kinds import kind_of
 from ..ir.pins import Pins
 from ..ir.program import Layout, MappedGraph, Phase, Program, Strategy, Tried, Workload
 from .canonical import canonical_form
@@ -22,7 +25,10 @@ from .lay_out import LayOut, mesh_of
 from .manager import AfterPass, PassManager
 from .pieces import Chain, chain_of
 from .place import Place
+from .shard import described
 from .strategy import Candidate, Search, divisors
+
+logger = logging.getLogger(__name__)
 
 KEEP = 3
 """Strategies that are placed and evaluated, of those that the bound ranks first."""
@@ -60,6 +66,8 @@ class Compiler:
         self._check(model)
         manager = PassManager(self.after)
         canonical = canonical_form(model, manager)
+        check_operators(canonical)
+        self._report_rates(canonical)
         chain = chain_of(canonical, with_head=self.layers is None)
         if self.layers is not None:
             chain = chain.first_layers(self.layers)
@@ -69,16 +77,36 @@ class Compiler:
             layout: _bound(manager.apply(LayOut(layout), chain), sizes)
             for layout in LAYOUTS[self.workload.phase]
         }
-        candidates = self._candidates(chain, laid_out, self.pins)
+        pins = self.pins if _symbolic(canonical) else self._whole_batch()
+        candidates = self._candidates(chain, laid_out, pins)
         program = self._best(model.name, chain, laid_out, candidates, manager)
         if not candidates[0].fits:
             free = self._candidates(chain, laid_out, Pins())[0]
             program = dataclasses.replace(program, advice=_advice(free, program))
         return program
 
+    def _whole_batch(self) -> Pins:
+        """Pins for a graph of fixed sizes, which cannot be divided into micro-batches."""
+        batch = self.workload.batch
+        if self.pins.dp not in (None, 1) or self.pins.microbatch not in (None, batch):
+            raise UserError(
+                "--mapping dp, microbatch: the graph of this model holds for its batch as a whole"
+            )
+        return dataclasses.replace(self.pins, dp=1, microbatch=batch)
+
+    def _report_rates(self, model: Model) -> None:
+        """Say which products run at another dtype's rate than they ask for."""
+        core = self.hardware.core
+        stated = {op.attributes.get("compute") for g in model.graphs.values() for op in g.ops}
+        for dtype in sorted(str(name) for name in stated - {None}):
+            if dtype not in core.matrix_flops_per_cycle:
+                logger.info("core %s has no rate for %s: such products run wider", core.name, dtype)
+
     def _check(self, model: Model) -> None:
         """Refuse what no strategy could satisfy."""
         core, wafer = self.hardware.core, self.hardware.wafer
+        if self.workload.phase not in LAYOUTS:
+            raise UserError(f"phase {self.workload.phase} cannot be mapped yet")
         dtype = self.workload.dtype
         if dtype not in core.matrix_flops_per_cycle:
             known = ", ".join(sorted(core.matrix_flops_per_cycle))
@@ -165,6 +193,23 @@ class Compiler:
             given=chain.given,
         )
         return manager.apply(Place(self.seed), program)
+
+
+def check_operators(model: Model) -> None:
+    """Raise UserError, naming all operators of a canonical model that cannot be split."""
+    found: dict[str, None] = {}
+    for graph in model.graphs.values():
+        for op in graph.ops:
+            alone = graph.name == "main" and op.kind == "repeat"
+            if not alone and kind_of(op).indices is None:
+                found[described(op)] = None
+    if found:
+        raise UserError(f"cannot be split over cores yet: {', '.join(found)}")
+
+
+def _symbolic(model: Model) -> bool:
+    types = (type_ for graph in model.graphs.values() for type_ in graph.types.values())
+    return any(isinstance(dim, Polynomial) for type_ in types for dim in type_.shape)
 
 
 def _bound(graphs: Graphs, sizes: Mapping[str, int]) -> dict[str, MappedGraph]:

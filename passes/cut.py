@@ -26,7 +26,7 @@ class Cut:
 
     def run(self, chain: Chain) -> list[Stage]:
         """The stages in order, each with the memory of its fullest core."""
-        items = [single for call in chain.calls for single in _singles(call)]
+        items = [single for call in chain.calls for single in _singles(chain, call)]
         ends = self._ends(chain, items)
         starts = [0, *ends[:-1]]
         return [
@@ -87,26 +87,29 @@ class Cut:
         return Stage(tuple(calls), memory)
 
 
-def _singles(call: Op) -> list[Op]:
+def _singles(chain: Chain, call: Op) -> list[Op]:
     """A run of layers as calls of one layer each, values passing from one to the next."""
     count, first = call.integer("count"), call.integer("first")
     if count == 1:
         return [call]
+    inputs = chain.graphs[call.text("body")].inputs
+    roles = [value.role for value in inputs if value.role in ("carried", "shared")]
+    carried = [at for at, role in enumerate(roles) if role == "carried"]
     singles: list[Op] = []
-    carried = len(call.results)
-    before = call.operands[:carried]
+    before = list(call.operands)
     for layer in range(first, first + count):
         last = layer == first + count - 1
         after = call.results if last else tuple(f"{name}.{layer}" for name in call.results)
         singles.append(
             dataclasses.replace(
                 call,
-                operands=(*before, *call.operands[carried:]),
+                operands=tuple(before),
                 results=after,
                 attributes={**call.attributes, "first": layer, "count": 1},
             )
         )
-        before = after
+        for at, name in zip(carried, after, strict=True):
+            before[at] = name
     return singles
 
 

@@ -24,20 +24,20 @@ class Roles:
     classes: dict[tuple[str, int], int]
     parts: dict[int, Part]
 
-    def of(self, name: str, at: int) -> int:
-        return self.classes[name, at]
-
     def part(self, name: str, at: int) -> Part:
-        return self.parts.get(self.classes[name, at], "other")
+        """The part of a dimension; other for a value that the graph does not have."""
+        return self.parts.get(self.classes.get((name, at), -1), "other")
 
 
 def roles_of(graph: Graph) -> Roles:
     """Classes and parts of a graph without views, its sizes still symbolic."""
     classes = _classes(graph)
-    weights = {value.name for value in graph.inputs if value.role == "weight"}
     parts: dict[int, Part] = {}
+    weights = {value.name for value in graph.inputs if value.role == "weight"}
     for op in graph.ops:
-        if op.kind == "matmul" and not weights & set(op.operands):
+        if op.operands and weights.issuperset(op.operands):
+            weights.update(op.results)
+        elif op.kind == "matmul" and not weights & set(op.operands):
             parts |= _attention_parts(graph, op, classes)
     for op in graph.ops:
         if op.kind != "concat":
@@ -71,7 +71,8 @@ def _attention_parts(graph: Graph, op: Op, classes: dict[tuple[str, int], int]) 
 
 def _letters(op: Op) -> list[tuple[str, tuple[str, int]]]:
     indices = indices_of(op)
-    rows = zip((*indices.operands, indices.result), (*op.operands, op.result), strict=True)
+    letters = (*indices.operands, indices.result, *indices.others)
+    rows = zip(letters, (*op.operands, *op.results), strict=True)
     return [(letter, (name, at)) for own, name in rows for at, letter in enumerate(own)]
 
 

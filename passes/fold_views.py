@@ -3,99 +3,42 @@
 A view says how the dimensions of two values correspond. All such facts, and the letters that tie
 the dimensions of an operator together, are gathered over the whole model; each class of equal
 dimensions is split into the finest factors that occur; then every value has a shape under which
-all views are the identity, and transposes become another order of letters in the consumers.
+all views are the identity, and transposes become another order of letters in the consumers. Where
+no splitting does, a `view` stays as an operator (seams.py).
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..ir import dims
-from ..ir.dims import Dim, Polynomial
+from ..ir.dims import Dim
 from ..ir.errors import VerificationError
 from ..ir.graph import Attribute, Graph, Model, Op, TensorType
 from ..ir.kinds import indices_of
+from ..ir.operators.quantized import renamed_blocks
+from .classes import Classes
+from .parts import common_parts, equal_parts, in_parts
+from .seams import Seam, loosened, rows_of, with_seam
 
 Key = tuple[str, str, int]
 """A dimension: graph, value, place."""
 
-_PROBE = {"batch": 1_000_003, "sequence": 1_000_033, "context": 1_000_037}
-"""Primes that order symbolic sizes; equality is always decided on the polynomials."""
+LETTERED = (
+    "over", "along", "pair", "rows", "classes", "query", "key", "expert", "sequence", "positions",
+    "kernel", "outputs", "results", "order", "into", "whole",
+)  # fmt: skip
+"""Attributes that hold letters."""
 
+SINGLE = frozenset(LETTERED) - {"results", "order", "into", "whole", "expert"}
+"""Of these, attributes whose letters stand for one dimension each, which may not be split."""
 
-class _Classes:
-    """Classes of equal dimensions, each whole or split into a sequence of finer classes."""
-
-    def __init__(self) -> None:
-        self._sizes: list[Dim] = []
-        self._parents: list[int] = []
-        self._children: dict[int, tuple[int, ...]] = {}
-
-    def add(self, size: Dim) -> int:
-        self._sizes.append(size)
-        self._parents.append(len(self._parents))
-        return len(self._parents) - 1
-
-    def leaves(self, node: int) -> tuple[int, ...]:
-        """The finest classes that a class is split into; none for a dimension of one element."""
-        root = node
-        while self._parents[root] != root:
-            root = self._parents[root]
-        if self._sizes[root] == 1:
-            return ()
-        if root not in self._children:
-            return (root,)
-        return tuple(leaf for child in self._children[root] for leaf in self.leaves(child))
-
-    def size(self, leaf: int) -> Dim:
-        return self._sizes[leaf]
-
-    def unify(self, left: Sequence[int], right: Sequence[int]) -> None:
-        """Make two row-major sequences of classes the same, splitting where one is finer."""
-        a = [leaf for node in left for leaf in self.leaves(node)][::-1]
-        b = [leaf for node in right for leaf in self.leaves(node)][::-1]
-        while a and b:
-            x, y = a.pop(), b.pop()
-            # An earlier step may have split what was still whole when the lists were made.
-            if (finer := self.leaves(x)) != (x,):
-                a.extend(reversed(finer))
-                b.append(y)
-            elif (finer := self.leaves(y)) != (y,):
-                b.extend(reversed(finer))
-                a.append(x)
-            elif x != y and self._sizes[x] == self._sizes[y]:
-                self._parents[x] = y
-            elif x != y:
-                self._split_larger(x, y)
-                a.append(x)
-                b.append(y)
-        if a or b:
-            raise VerificationError("a view between shapes with different numbers of elements")
-
-    def _probe(self, leaf: int) -> int:
-        return dims.size(dims.bind(self._sizes[leaf], _PROBE))
-
-    def _split_larger(self, x: int, y: int) -> None:
-        small, large = sorted(
-            (x, y), key=lambda leaf: dims.size(dims.bind(self.size(leaf), _PROBE))
-        )
-        rest = _quotient(self.size(large), self.size(small))
-        self._children[large] = (self.add(self.size(small)), self.add(rest))
-
-
-def _quotient(large: Dim, small: Dim) -> Dim:
-    if isinstance(large, int) and isinstance(small, int) and large % small == 0:
-        return large // small
-    if isinstance(large, Polynomial) and len(large.terms) == 1:
-        ((symbols, factor),) = large.terms
-        divisor = small.terms if isinstance(small, Polynomial) else (((), small),)
-        ((divided, by),) = divisor if len(divisor) == 1 else (((), 0),)
-        left = list(symbols)
-        if by and factor % by == 0 and all(name in symbols for name in divided):
-            for name in divided:
-                left.remove(name)
-            return dims.product([factor // by, *(dims.symbol(name) for name in left)])
-    raise VerificationError(f"a view cuts a dimension of {large} at {small}")
+THIN = frozenset(
+    (
+        "elementwise", "matmul", "reduce", "norm", "rotary", "mask", "embedding", "concat", "slice",
+        "dequantize", "quantize", "scan", "experts", "chosen_matmul", "view",
+    )
+)  # fmt: skip
+"""Kinds that may lose a letter of one element; of the others those that they single out stay."""
 
 
 @dataclass(frozen=True)
@@ -103,47 +46,90 @@ class FoldViews:
     """Remove every reshape and transpose from a model.
 
     A valid model in, a valid model with the same outputs out (under finer shapes); inputs are
-    row-major views of their sources. Raises VerificationError for a view that no splitting of
-    dimensions explains.
+    row-major views of their sources. Views that no splitting of dimensions explains stay, with
+    dimensions that must be whole; of two ways to see slices that of fewer such views is taken.
     """
 
     name: str = "fold_views"
 
     def run(self, model: Model) -> Model:
-        """The model without views."""
-        return _Folding(model.map(_stack)).folded()
+        """The model without reshapes and transposes."""
+        folded, seams = _fold(model.map(lambda graph: in_parts(graph, common_parts)))
+        if seams:
+            other, fewer = _fold(model.map(lambda graph: in_parts(graph, equal_parts)))
+            folded = other if fewer < seams else folded
+        return folded
 
 
-def _stack(graph: Graph) -> Graph:
-    """Concatenations of equal parts as parts stacked along a new dimension, then merged: so that
-    a view which takes the parts apart again finds the seam."""
-    ops: list[Op] = []
-    for op in graph.ops:
-        ops.extend(_stacked(graph, op) if op.kind == "concat" else [op])
-    return graph.with_ops(ops)
+class _SeamNeededError(Exception):
+    """No splitting of dimensions serves; a seam would."""
+
+    def __init__(self, seam: Seam, letter: str = "") -> None:
+        super().__init__(seam, letter)
+        self.seam = seam
+        self.letter = letter
 
 
-def _stacked(graph: Graph, op: Op) -> list[Op]:
-    indices, along = indices_of(op), op.text("along")
-    types = graph.operand_types(op)
-    if any(along not in letters for letters in indices.operands):
-        return [op]
-    rows = zip(indices.operands, types, strict=True)
-    sizes = {type_.shape[letters.index(along)] for letters, type_ in rows}
-    (part,) = sizes if len(sizes) == 1 else (None,)
-    if not isinstance(part, int):
-        return [op]
-    new = next(x for x in "pqrstuvwxyz" if x not in indices.equation)
-    at = indices.result.index(along)
-    shape = (*op.type.shape[:at], len(types), part, *op.type.shape[at + 1 :])
-    result = indices.result.replace(along, new + along)
-    attributes = {"indices": f"{','.join(indices.operands)}->{result}", "along": new}
-    parts = f"{op.result}.parts"
-    type_ = TensorType(op.type.dtype, shape)
-    return [
-        Op("concat", op.operands, (parts,), (type_,), attributes, op.path),
-        Op("reshape", (parts,), op.results, op.types, {}, op.path),
-    ]
+def _fold(model: Model) -> tuple[Model, int]:
+    """The folded model, and how many seams it took."""
+    model, kept = _thick(model)
+    count = len(kept)
+    while True:
+        try:
+            return _Folding(model, kept).folded(), count
+        except _SeamNeededError as needed:
+            model = _seamed(model, needed)
+            count += 1
+
+
+def _seamed(model: Model, needed: _SeamNeededError) -> Model:
+    graph = model.graphs[needed.seam.graph]
+    op = graph.producers.get(needed.seam.op)
+    if op is None or op.kind != "view":
+        return with_seam(model, needed.seam)[0]
+    ops = [loosened(other, needed.letter) if other is op else other for other in graph.ops]
+    return dataclasses.replace(model, graphs={**model.graphs, graph.name: graph.with_ops(ops)})
+
+
+def _singled_out(op: Op) -> set[str]:
+    """Letters that must stand for one dimension each."""
+    indices = indices_of(op)
+    if op.kind == "view":
+        return set()
+    named = "".join(str(op.attributes[name]) for name in SINGLE if op.attributes.get(name))
+    return set(indices.uneven) | {x for x in named if x in indices.equation}
+
+
+def _thick(model: Model) -> tuple[Model, set[Key]]:
+    """Dimensions of one element that operators single out, behind seams so that they stay."""
+    kept: set[Key] = set()
+    for graph in model.graphs.values():
+        for op in graph.ops:
+            if op.kind in THIN or not _has_letters(op):
+                continue
+            special, first = _singled_out(op) | set(indices_of(op).whole), len(op.operands)
+            for at, (letters, value) in enumerate(rows_of(op)):
+                shape = graph.types[value].shape
+                loose = frozenset(
+                    i for i, x in enumerate(letters) if x in special and shape[i] == 1
+                )
+                if loose:
+                    side = "reads" if at < first else "makes"
+                    place = at if at < first else at - first
+                    seam = Seam(graph.name, _named(model, graph, op), side, place, loose)
+                    model, inner = with_seam(model, seam)
+                    kept |= {(graph.name, inner, i) for i in loose}
+    return model, kept
+
+
+def _named(model: Model, graph: Graph, op: Op) -> str:
+    """The first result of an operator of a graph, which may have been given seams since."""
+    at = [other.result for other in graph.ops if other.kind == op.kind].index(op.result)
+    return [o.result for o in model.graphs[graph.name].ops if o.kind == op.kind][at]
+
+
+def _has_letters(op: Op) -> bool:
+    return op.kind not in ("repeat", "reshape", "transpose")
 
 
 @dataclass(frozen=True)
@@ -154,19 +140,28 @@ class _Stored:
     holder: str
     order: tuple[int, ...]
 
+    @property
+    def plain(self) -> bool:
+        return self.order == tuple(range(len(self.order)))
+
 
 class _Folding:
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, kept: Collection[Key]) -> None:
         self.model = model
-        self.classes = _Classes()
+        self.classes = Classes()
         self.nodes: dict[Key, int] = {}
         for graph in model.graphs.values():
             for name, type_ in graph.types.items():
                 for at, dim in enumerate(type_.shape):
-                    self.nodes[graph.name, name, at] = self.classes.add(dim)
+                    key = graph.name, name, at
+                    self.nodes[key] = self.classes.add(dim, key in kept)
         for graph in model.graphs.values():
             for op in graph.ops:
                 self._relate(graph, op)
+        for graph in model.graphs.values():
+            for op in graph.ops:
+                if _has_letters(op):
+                    self._check_single(graph, op)
 
     def folded(self) -> Model:
         return self.model.map(self._fold_graph)
@@ -175,39 +170,85 @@ class _Folding:
         rank = len(graph.types[value].shape)
         return [self.nodes[graph.name, value, at] for at in range(rank)]
 
+    # What operators say about dimensions.
+
     def _relate(self, graph: Graph, op: Op) -> None:
         """Enter what one operator says about its dimensions."""
-        unify = self.classes.unify
         if op.kind == "repeat":
             self._relate_repeat(graph, op)
-        elif op.kind == "reshape":
-            unify(self._nodes(graph, op.operands[0]), self._nodes(graph, op.result))
-        elif op.kind == "transpose":
-            operand = self._nodes(graph, op.operands[0])
-            for at, node in zip(op.integers("order"), self._nodes(graph, op.result), strict=True):
-                unify([operand[at]], [node])
-        else:
+        elif _has_letters(op):
             self._relate_letters(graph, op)
+        else:
+            self._relate_view(graph, op)
+
+    def _relate_view(self, graph: Graph, op: Op) -> None:
+        operand, result = self._nodes(graph, op.operands[0]), self._nodes(graph, op.result)
+        seam = Seam(graph.name, op.result, "instead")
+        if op.kind == "reshape":
+            self._unify(operand, result, seam)
+        else:
+            for at, node in zip(op.integers("order"), result, strict=True):
+                self._unify([operand[at]], [node], seam)
+
+    def _unify(self, left: list[int], right: list[int], seam: Seam, letter: str = "") -> None:
+        try:
+            self.classes.unify(left, right)
+        except VerificationError as error:
+            raise _SeamNeededError(seam, letter) from error
+
+    def _seam(self, graph: Graph, op: Op, row: int, loose: Collection[int]) -> Seam:
+        """A seam at the operand or result of an operator that stands in one row of its indices."""
+        first = len(op.operands)
+        if row < first:
+            return Seam(graph.name, op.result, "reads", row, frozenset(loose))
+        return Seam(graph.name, op.result, "makes", row - first, frozenset(loose))
 
     def _relate_letters(self, graph: Graph, op: Op) -> None:
         free = indices_of(op).uneven
         first: dict[str, int] = {}
-        for letter, node in self._lettered(graph, op):
-            if letter not in free:
-                self.classes.unify([first.setdefault(letter, node)], [node])
+        for row, (letters, value) in enumerate(rows_of(op)):
+            for at, (letter, node) in enumerate(
+                zip(letters, self._nodes(graph, value), strict=True)
+            ):
+                if letter not in free:
+                    seam = self._seam(graph, op, row, {at})
+                    self._unify([first.setdefault(letter, node)], [node], seam, letter)
 
-    def _lettered(self, graph: Graph, op: Op) -> Iterator[tuple[str, int]]:
-        for letters, value in _rows(op):
-            yield from zip(letters, self._nodes(graph, value), strict=True)
+    def _check_single(self, graph: Graph, op: Op) -> None:
+        special = _singled_out(op)
+        for row, (letters, value) in enumerate(rows_of(op)):
+            nodes = self._nodes(graph, value)
+            split = {
+                at
+                for at, letter in enumerate(letters)
+                if letter in special and len(self.classes.leaves(nodes[at])) > 1
+            }
+            if split:
+                raise _SeamNeededError(self._seam(graph, op, row, split))
 
     def _relate_repeat(self, graph: Graph, op: Op) -> None:
         body = self.model.graphs[op.text("body")]
-        inputs = [value.name for value in body.inputs if value.role in ("carried", "shared")]
-        outputs = [output.name for output in body.outputs if output.role == "carried"]
-        inner = [*inputs, *outputs]
-        for outside, inside in zip((*op.operands, *op.results), inner, strict=True):
-            for a, b in zip(self._nodes(graph, outside), self._nodes(body, inside), strict=True):
-                self.classes.unify([a], [b])
+        inputs = [value for value in body.inputs if value.role in ("carried", "shared")]
+        carried_in = [value.name for value in inputs if value.role == "carried"]
+        outputs = [(at, o.name) for at, o in enumerate(body.outputs) if o.role == "carried"]
+        for name, (at, result) in zip(carried_in, outputs, strict=True):
+            seam = Seam(body.name, result, "yields", at)
+            self._relate_values(body, name, body, result, seam)
+        for at, (outside, inside) in enumerate(zip(op.operands, inputs, strict=True)):
+            seam = self._seam(graph, op, at, ())
+            self._relate_values(graph, outside, body, inside.name, seam)
+        for at, (outside, inside) in enumerate(zip(op.results, carried_in, strict=True)):
+            seam = self._seam(graph, op, len(op.operands) + at, ())
+            self._relate_values(graph, outside, body, inside, seam)
+
+    def _relate_values(
+        self, graph: Graph, outside: str, other: Graph, inside: str, seam: Seam
+    ) -> None:
+        pairs = zip(self._nodes(graph, outside), self._nodes(other, inside), strict=True)
+        for at, (a, b) in enumerate(pairs):
+            self._unify([a], [b], dataclasses.replace(seam, loose=frozenset({at})))
+
+    # The folded graphs.
 
     def _leaves(self, graph: Graph, value: str) -> tuple[int, ...]:
         return tuple(x for node in self._nodes(graph, value) for x in self.classes.leaves(node))
@@ -239,15 +280,16 @@ class _Folding:
                 order = self._view_order(graph, op)
                 stored[op.result] = _Stored(inner.holder, tuple(inner.order[at] for at in order))
         wanted = {stored[name].holder: stored[name].order for name in graph.output_names}
-        inputs = {value.name for value in graph.inputs}
+        fixed = {value.name for value in graph.inputs}
+        fixed.update(name for op in graph.ops if op.kind == "repeat" for name in op.results)
         for name, at in stored.items():
             order = wanted.get(at.holder)
-            if order is not None and at.holder not in inputs:
+            if order is not None and at.holder not in fixed:
                 place = {leaf: new for new, leaf in enumerate(order)}
                 stored[name] = _Stored(at.holder, tuple(place[leaf] for leaf in at.order))
-        for name in graph.output_names:
-            if stored[name].order != tuple(range(len(stored[name].order))):
-                raise VerificationError(f"graph {graph.name}: output %{name} is a transposed input")
+        for at, name in enumerate(graph.output_names):
+            if not stored[name].plain:
+                raise _SeamNeededError(Seam(graph.name, "", "yields", at))
         return stored
 
     def _view_order(self, graph: Graph, op: Op) -> tuple[int, ...]:
@@ -264,36 +306,45 @@ class _Folding:
         shape = tuple(self.classes.size(leaf) for leaf in self._leaves(graph, value))
         return TensorType(graph.types[value].dtype, shape)
 
+    def _held_type(self, graph: Graph, value: str, stored: Mapping[str, _Stored]) -> TensorType:
+        """The type of a holder, in the order that it is kept in."""
+        type_, order = self._type(graph, value), stored[value].order
+        shape: list[Dim] = [type_.shape[order.index(at)] for at in range(len(order))]
+        return TensorType(type_.dtype, tuple(shape))
+
     def _fold_op(self, graph: Graph, op: Op, stored: dict[str, _Stored]) -> Op:
+        operands = tuple(stored[name].holder for name in op.operands)
         if op.kind == "repeat":
+            for at, name in enumerate(op.operands):
+                if not stored[name].plain:
+                    raise _SeamNeededError(self._seam(graph, op, at, ()))
             types = tuple(self._type(graph, name) for name in op.results)
-            operands = tuple(stored[name].holder for name in op.operands)
             return dataclasses.replace(op, operands=operands, types=types)
         letters = self._new_letters(graph, op)
-        spelt = [self._spell(graph, own, value, stored, letters) for own, value in _rows(op)]
+        spelt = [self._spell(graph, own, value, stored, letters) for own, value in rows_of(op)]
+        first = len(operands)
         attributes: dict[str, Attribute] = dict(op.attributes)
-        attributes["indices"] = f"{','.join(spelt[:-1])}->{spelt[-1]}"
-        for name in ("over", "pair", "rows", "along", "query", "key"):
-            if name in attributes:
-                attributes[name] = "".join(letters[letter] for letter in op.text(name))
-        result = self._type(graph, op.result)
-        order = stored[op.result].order
-        shape = tuple(result.shape[order.index(at)] for at in range(len(order)))
-        return Op(
-            op.kind,
-            tuple(stored[name].holder for name in op.operands),
-            op.results,
-            (TensorType(result.dtype, shape),),
-            attributes,
-            op.path,
-        )
+        attributes["indices"] = f"{','.join(spelt[:first])}->{','.join(spelt[first:])}"
+        for name in LETTERED:
+            if isinstance(attributes.get(name), str):
+                text = op.text(name)
+                attributes[name] = "".join(letters.get(letter, letter) for letter in text)
+        if "blocks" in attributes:
+            attributes["blocks"] = renamed_blocks(op, letters)
+        types = tuple(self._held_type(graph, name, stored) for name in op.results)
+        return dataclasses.replace(op, operands=operands, types=types, attributes=attributes)
+
+    def _lettered(self, graph: Graph, op: Op) -> Iterator[tuple[str, int]]:
+        for letters, value in rows_of(op):
+            yield from zip(letters, self._nodes(graph, value), strict=True)
 
     def _new_letters(self, graph: Graph, op: Op) -> dict[str, str]:
         """For every letter of an op the letters of its leaves: itself if there is one leaf."""
         pieces: dict[str, int] = {}
         for letter, node in self._lettered(graph, op):
             pieces[letter] = max(pieces.get(letter, 0), len(self.classes.leaves(node)))
-        spare = iter(sorted(set("abcdefghijklmnopqrstuvwxyz") - set(pieces)))
+        alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        spare = iter(letter for letter in alphabet if letter not in pieces)
         return {
             letter: letter[:count] if count <= 1 else "".join(next(spare) for _ in range(count))
             for letter, count in pieces.items()
@@ -317,9 +368,3 @@ class _Folding:
         for at, letter in zip(stored[value].order, fine, strict=True):
             places[at] = letter
         return "".join(places)
-
-
-def _rows(op: Op) -> Iterator[tuple[str, str]]:
-    """The indices of every operand and of the result, with the value's name."""
-    indices = indices_of(op)
-    return zip((*indices.operands, indices.result), (*op.operands, op.result), strict=True)

@@ -13,7 +13,7 @@ from string import ascii_lowercase
 from ..ir.dims import Dim
 from ..ir.expression import LETTERS, substitute
 from ..ir.graph import Graph, Op, TensorType
-from ..ir.kinds import parse_indices
+from ..ir.operators.tensors import letters_of
 
 _NUMBER = r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
 
@@ -41,11 +41,11 @@ class Fuse:
 
 
 def without_dead(graph: Graph) -> Graph:
-    """The graph without operators whose results nothing reads."""
+    """The graph without operators whose results nothing reads; a repeat may have other outputs."""
     needed = set(graph.output_names)
     kept: list[Op] = []
     for op in reversed(graph.ops):
-        if not needed.isdisjoint(op.results):
+        if op.kind == "repeat" or not needed.isdisjoint(op.results):
             kept.append(op)
             needed.update(op.operands)
     return graph.with_ops(kept[::-1])
@@ -83,7 +83,7 @@ def _expression(graph: Graph, name: str, pattern: str) -> tuple[Op, tuple[str, .
 def _through_casts(graph: Graph, name: str) -> str:
     """The value that `name` is, but for its dtype."""
     while op := _elementwise(graph, name):
-        (letters, *_), result = parse_indices(op.text("indices"))
+        (letters, *_), result = letters_of(op)
         if op.text("expr") != "a" or letters != result:
             break
         name = op.operands[0]
@@ -92,7 +92,7 @@ def _through_casts(graph: Graph, name: str) -> str:
 
 def _pairs(op: Op) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
     """Both orders of the two operands of a product or sum, each a name and its letters."""
-    letters, _ = parse_indices(op.text("indices"))
+    letters, _ = letters_of(op)
     if len(letters) == 2:
         first, second = zip(op.operands, letters, strict=True)
         yield first, second
@@ -134,7 +134,7 @@ def match_norm(graph: Graph, op: Op) -> Norm | None:
     """The normalization that `op`, the product with the weight, is the end of."""
     if not _is(op, "elementwise", "a * b"):
         return None
-    _, result = parse_indices(op.text("indices"))
+    _, result = letters_of(op)
     for (weight, over), (scaled, letters) in _pairs(op):
         if len(over) == 1 and letters == result:
             found = _match_scaled(graph, _through_casts(graph, scaled), letters, over)
@@ -170,7 +170,7 @@ def _match_inverse(graph: Graph, name: str, source: str, letters: str, over: str
     total = graph.producers.get(mean[0].operands[0])
     if total is None or not _is(total, "reduce", "a") or total.text("function") != "sum":
         return None
-    (own,), result = parse_indices(total.text("indices"))
+    (own,), result = letters_of(total)
     square = _expression(graph, total.operands[0], r"square\(a\)")
     if square is None or _through_casts(graph, square[0].operands[0]) != source:
         return None
@@ -198,7 +198,7 @@ def match_rotary(graph: Graph, op: Op) -> Rotary | None:
     """The rotary embedding that `op`, the sum of two products, is the end of."""
     if not _is(op, "elementwise", "a + b"):
         return None
-    _, result = parse_indices(op.text("indices"))
+    _, result = letters_of(op)
     for (left, straight), (right, crossed) in _pairs(op):
         if straight == crossed == result and (match := _match_parts(graph, left, right)):
             operands, letters, target = match
@@ -216,8 +216,8 @@ def _match_parts(
     crossed = _expression(graph, right, r"a \* b")
     if straight is None or crossed is None:
         return None
-    _, target = parse_indices(straight[0].text("indices"))
-    if parse_indices(crossed[0].text("indices"))[1] != target:
+    _, target = letters_of(straight[0])
+    if letters_of(crossed[0])[1] != target:
         return None
     for (x, own), (cos, cos_letters) in _pairs(straight[0]):
         for (turned, turned_letters), (sin, sin_letters) in _pairs(crossed[0]):
@@ -231,11 +231,11 @@ def _is_turned(graph: Graph, name: str, x: str, own: str, target: str) -> bool:
     joined = graph.producers.get(name)
     if joined is None or joined.kind != "concat" or len(joined.operands) != 2:
         return False
-    (second_letters, first_letters), result = parse_indices(joined.text("indices"))
+    (second_letters, first_letters), result = letters_of(joined)
     negated = _expression(graph, joined.operands[0], "-a")
     if negated is None or joined.text("along") != result[-1]:
         return False
-    (half_letters,), half_result = parse_indices(negated[0].text("indices"))
+    (half_letters,), half_result = letters_of(negated[0])
     order = [target.index(letter) for letter in own]
     return (
         _order(first_letters, result) == order
@@ -261,9 +261,10 @@ def _is_half(graph: Graph, name: str, x: str, which: int) -> bool:
     size = shape[-1]
     if op is None or op.kind != "slice" or op.operands != (x,) or not isinstance(size, int):
         return False
-    bounds = (op.integer("dim"), op.integer("start"), op.integer("stop"))
+    (own,), result = letters_of(op)
+    bounds = (own, op.text("along"), op.dim("start"), op.dim("stop"))
     half = size // 2
-    return size % 2 == 0 and bounds == (len(shape) - 1, which * half, (which + 1) * half)
+    return size % 2 == 0 and bounds == (result, own[-1], which * half, (which + 1) * half)
 
 
 @dataclass
@@ -333,7 +334,7 @@ def _with_chains_folded(graph: Graph) -> Graph:
 
 def _foldable(graph: Graph, op: Op, latest: dict[str, Op], uses: Counter[str]) -> int | None:
     """The first operand of `op` that can be computed inside it, without working twice."""
-    letters, result = parse_indices(op.text("indices"))
+    letters, result = letters_of(op)
     for at, (name, own) in enumerate(zip(op.operands, letters, strict=True)):
         inner = latest.get(name)
         if inner is None or inner.kind != "elementwise" or uses[name] != 1:
@@ -347,8 +348,8 @@ def _foldable(graph: Graph, op: Op, latest: dict[str, Op], uses: Counter[str]) -
 
 def _folded(op: Op, at: int, inner: Op) -> Op:
     """`op` with the operator behind its operand number `at` computed inside."""
-    letters, result = parse_indices(op.text("indices"))
-    inner_letters, inner_result = parse_indices(inner.text("indices"))
+    letters, result = letters_of(op)
+    inner_letters, inner_result = letters_of(inner)
     renamed = _renamed(inner_letters, inner_result, letters[at], "".join(letters) + result)
     outer = [*zip(op.operands, letters, strict=True)]
     operands: dict[tuple[str, str], str] = {}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ..ir.graph import Attribute, Op, TensorType
 from ..ir.program import Sharding
+from .axes import by_direction
 
 
 @dataclass
@@ -37,23 +38,39 @@ class Values:
             name = self._summed(name, now, target)
             now = self.shardings[name]
         kept = tuple(
-            axes if axes == wanted[: len(axes)] else ()
-            for axes, wanted in zip(now.axes, target.axes, strict=True)
+            axes if axes == wanted[: len(axes)] and now.room_in(at) == target.room_in(at) else ()
+            for at, (axes, wanted) in enumerate(zip(now.axes, target.axes, strict=True))
         )
         if kept != now.axes:
-            pairs = zip(now.axes, kept, strict=True)
-            lost = tuple(axis for axes, left in pairs if not left for axis in axes)
-            name = self._emit("all_gather", name, Sharding(kept), axes=lost)
+            name = self._gathered(name, now, Sharding(kept))
         if self.shardings[name] != target:
             name = self._emit("shard", name, target)
         return name
 
+    def _gathered(self, name: str, now: Sharding, target: Sharding) -> str:
+        """A value with some dimensions no longer cut, gathered along one direction at a time."""
+        pairs = zip(now.axes, target.axes, strict=True)
+        lost = tuple(axis for axes, left in pairs if not left for axis in axes)
+        for part in by_direction(lost):
+            cut = tuple(
+                tuple(axis for axis in axes if axis not in part)
+                for axes in self.shardings[name].axes
+            )
+            name = self._emit("all_gather", name, Sharding(cut), axes=part)
+        return name
+
     def _summed(self, name: str, now: Sharding, target: Sharding) -> str:
         """Partial results added up; scattered at once where the target is cut over their axes."""
-        whole = Sharding(now.axes)
-        if now.function != "sum" or not set(now.partial) <= target.used:
-            axes = {"axes": now.partial, "function": now.function}
-            return self._emit("all_reduce", name, whole, **axes)
+        directions = by_direction(now.partial)
+        scattered = now.function == "sum" and set(now.partial) <= target.used
+        if not scattered or len(directions) > 1:
+            left = now.partial
+            for part in directions:
+                left = tuple(axis for axis in left if axis not in part)
+                sharding = Sharding(now.axes, left, now.function if left else "sum")
+                more = {"axes": part, "function": now.function}
+                name = self._emit("all_reduce", name, sharding, **more)
+            return name
         cut = tuple(
             own or (wanted if set(wanted) <= set(now.partial) else ())
             for own, wanted in zip(now.axes, target.axes, strict=True)
@@ -67,10 +84,11 @@ class Values:
         self.append(Op(kind, (name,), (result,), (self.types[name],), attributes), sharding)
         return result
 
-    def append(self, op: Op, sharding: Sharding) -> None:
+    def append(self, op: Op, *shardings: Sharding) -> None:
+        """Add an operator whose results lie so."""
         self.ops.append(op)
-        self.types[op.result] = op.type
-        self.shardings[op.result] = sharding
+        self.types.update(zip(op.results, op.types, strict=True))
+        self.shardings.update(zip(op.results, shardings, strict=True))
 
     def whole(self, name: str) -> str:
         """A value that is no partial result."""

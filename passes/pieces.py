@@ -6,7 +6,7 @@ receiving them.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..ir import dims
@@ -104,25 +104,29 @@ def chain_of(model: Model, with_head: bool = True) -> Chain:
     outside, as in measurements of single layers.
     """
     main = model.main
-    segments = _segments(main)
-    shared_values = _shared_values(model)
-    shared_ops = _slice(main, shared_values)
+    read = _read_by_layers(model)
+    made_anew = _made_anew(main, read)
     graphs = {name: graph for name, graph in model.graphs.items() if name != "main"}
     shared = None
-    if shared_values:
-        piece = _piece(main, SHARED, shared_ops, shared_values, shared_values)
+    if made_anew:
+        piece = _piece(main, SHARED, _slice(main.ops, made_anew), made_anew, made_anew)
         graphs[SHARED] = piece
         shared = _call(piece)
     calls: list[Op] = []
-    for at, ops in enumerate(segments):
-        if ops and ops[0].kind == "repeat":
+    needed = set(main.output_names)
+    for at, ops in reversed([*enumerate(_segments(main))]):
+        if ops[0].kind == "repeat":
             calls.append(ops[0])
-        elif with_head:
-            own = [op for op in ops if op.result not in {done.result for done in shared_ops}]
-            piece = _piece(main, f"main.{at}", own, _needed(main, own), shared_values)
+            needed.update(ops[0].operands)
+            continue
+        own = _slice(ops, needed - set(made_anew), made_anew)
+        if own and with_head:
+            outputs = [name for op in own for name in op.results if name in needed]
+            piece = _piece(main, f"main.{at}", own, outputs, read)
             graphs[piece.name] = piece
             calls.append(_call(piece))
-    return Chain(graphs, tuple(calls), shared)
+        needed.update(name for op in own for name in op.operands)
+    return Chain(graphs, tuple(reversed(calls)), shared)
 
 
 def _segments(main: Graph) -> list[list[Op]]:
@@ -137,7 +141,7 @@ def _segments(main: Graph) -> list[list[Op]]:
     return segments
 
 
-def _shared_values(model: Model) -> tuple[str, ...]:
+def _read_by_layers(model: Model) -> tuple[str, ...]:
     """Operands of the layers that are not carried."""
     found: dict[str, None] = {}
     for op in model.main.ops:
@@ -149,24 +153,26 @@ def _shared_values(model: Model) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _slice(graph: Graph, values: Sequence[str]) -> list[Op]:
-    """The operators that some values follow from, in order."""
+def _made_anew(main: Graph, values: Sequence[str]) -> tuple[str, ...]:
+    """Of some values those that every stage can make itself: from the model's inputs and buffers,
+    without a layer before and without weights, which every stage would have to hold."""
+    late = {value.name for value in main.inputs if value.role not in ("data", "buffer")}
+    for op in main.ops:
+        if op.kind == "repeat" or late & set(op.operands):
+            late.update(op.results)
+    made = {name for op in main.ops for name in op.results}
+    return tuple(name for name in values if name in made - late)
+
+
+def _slice(ops: Sequence[Op], values: Collection[str], known: Collection[str] = ()) -> list[Op]:
+    """The operators that some values follow from, in order; `known` values need none."""
     wanted = set(values)
-    ops: list[Op] = []
-    for op in reversed(graph.ops):
+    found: list[Op] = []
+    for op in reversed(ops):
         if wanted & set(op.results):
-            ops.append(op)
-            wanted |= set(op.operands)
-    return ops[::-1]
-
-
-def _needed(main: Graph, ops: Sequence[Op]) -> tuple[str, ...]:
-    """Values of a segment that something outside it reads."""
-    inside = {op.result for op in ops}
-    made = [name for op in ops for name in op.results]
-    outside = {name for op in main.ops if op.result not in inside for name in op.operands}
-    outside |= set(main.output_names)
-    return tuple(name for name in made if name in outside)
+            found.append(op)
+            wanted |= set(op.operands) - set(known)
+    return found[::-1]
 
 
 def _piece(

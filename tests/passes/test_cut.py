@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wscc.backend.bound import GraphBound
 from wscc.backend.memory import GraphMemory
-from wscc.ir.graph import Op, TensorType
+from wscc.ir.graph import Graph, Input, Op, Output, TensorType
 from wscc.ir.program import Stage
 from wscc.passes.cut import Cut
 from wscc.passes.pieces import Chain
@@ -46,6 +46,14 @@ def call(body: str, before: str, after: str, first: int = 0, count: int = 1) -> 
 SHARED = Op("repeat", ("angle",), ("cos",), (TYPE,), {"body": "shared", "first": 0, "count": 1})
 
 
+LAYER = Graph(
+    "layer",
+    (Input("hidden", TYPE, "carried", "hidden"), Input("cos", TYPE, "shared", "cos")),
+    (),
+    (Output("hidden", "carried", "hidden"),),
+)
+
+
 def chain(layers: int, shared: bool = True) -> Chain:
     """An embedding, some layers and a head."""
     calls = (
@@ -53,7 +61,7 @@ def chain(layers: int, shared: bool = True) -> Chain:
         call("layer", "h0", "h1", 0, layers),
         call("main.2", "h1", "logits"),
     )
-    return Chain({}, calls, SHARED if shared else None)
+    return Chain({"layer": LAYER}, calls, SHARED if shared else None)
 
 
 def cut(

@@ -128,8 +128,8 @@ ROTARY = """
   input %sin: float32[2, 3, 6] = shared sin
   %x: float32[2, 3, 4, 6] = reshape(%q)
   %straight: float32[2, 4, 3, 6] = elementwise(%x, %cos) {indices = "bshd,bsd->bhsd", expr = "a * b"}
-  %first: float32[2, 3, 4, 3] = slice(%x) {dim = 3, start = 0, stop = 3}
-  %second: float32[2, 3, 4, 3] = slice(%x) {dim = 3, start = 3, stop = 6}
+  %first: float32[2, 3, 4, 3] = slice(%x) {indices = "bshd->bshd", along = "d", start = 0, stop = 3}
+  %second: float32[2, 3, 4, 3] = slice(%x) {indices = "bshd->bshd", along = "d", start = 3, stop = 6}
   %minus: float32[2, 4, 3, 3] = elementwise(%second) {indices = "bshd->bhsd", expr = "-a"}
   %turned: float32[2, 4, 3, 6] = concat(%minus, %first) {indices = "bhsd,bshd->bhsd", along = "d"}
   %crossed: float32[2, 4, 3, 6] = elementwise(%turned, %sin) {indices = "bhsd,bsd->bhsd", expr = "a * b"}

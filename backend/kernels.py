@@ -1,0 +1,212 @@
+"""What a core does for operators that are neither products of two values nor elementwise maps.
+
+Every function takes the sizes of an operator's letters on the core (numbers, or arrays over many
+meshes) and counts vector instructions and products of matrices as core.py does.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from ..ir.expression import Work
+from ..ir.graph import Op
+from ..ir.hardware import Core
+from ..ir.kinds import Indices, indices_of
+from ..ir.operators.experts import experts_touched, share
+from .core import CoreWork, compute_dtype, map_work, matrix_dtype, product_work
+from .extents import Number, ceil_div
+
+MOVE = Work(arithmetic=1, functions=0)
+INDEXED = Work(arithmetic=2, functions=0)
+"""An address is computed, an element moves."""
+SCALE = Work(arithmetic=4, functions=1)
+"""To quantize: the largest magnitude, a reciprocal, a product, and rounding."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One operator on one core: the sizes of its letters there."""
+
+    core: Core
+    op: Op
+    letters: Mapping[str, Number]
+    whole: Mapping[str, int]
+    """The sizes of the letters over all cores."""
+
+    @property
+    def indices(self) -> Indices:
+        return indices_of(self.op)
+
+    @property
+    def dtype(self) -> str:
+        return compute_dtype(self.core, self.op.type.dtype)
+
+    def extent(self, letters: Iterable[str]) -> Number:
+        """Elements that some letters span together, each counted once."""
+        return prod((self.letters[x] for x in dict.fromkeys(letters)), start=1.0)
+
+    def map(self, elements: Number, each: Work) -> CoreWork:
+        return map_work(self.core, self.dtype, elements, each)
+
+    def product(self, m: Number, n: Number, k: Number) -> CoreWork:
+        return product_work(self.core, matrix_dtype(self.core, self.op.type.dtype), m, n, k)
+
+
+def added(parts: Iterable[CoreWork]) -> CoreWork:
+    """One after the other."""
+    total = CoreWork()
+    for part in parts:
+        total = CoreWork(
+            total.cycles + part.cycles,
+            total.multiply_adds + part.multiply_adds,
+            total.vector_operations + part.vector_operations,
+            total.sram_read_bytes + part.sram_read_bytes,
+            total.sram_write_bytes + part.sram_write_bytes,
+        )
+    return total
+
+
+def times(part: CoreWork, count: Number) -> CoreWork:
+    """The same work several times."""
+    return CoreWork(
+        part.cycles * count,
+        part.multiply_adds * count,
+        part.vector_operations * count,
+        part.sram_read_bytes * count,
+        part.sram_write_bytes * count,
+    )
+
+
+def _moved(kernel: Kernel) -> CoreWork:
+    return kernel.map(kernel.extent(kernel.indices.result), MOVE)
+
+
+def _gathered(kernel: Kernel) -> CoreWork:
+    return kernel.map(kernel.extent(kernel.indices.result), INDEXED)
+
+
+def _scattered(kernel: Kernel) -> CoreWork:
+    """Into the first operand where it lies: only what is put somewhere moves."""
+    _, index, source = kernel.indices.operands
+    rest = kernel.indices.result.replace(kernel.op.text("along"), "")
+    put = "".join(x for x in index + source + rest if x != kernel.op.text("along"))
+    return kernel.map(kernel.extent(put), INDEXED)
+
+
+def _chosen(kernel: Kernel) -> CoreWork:
+    """A heap of the best so far: a comparison for every element and level of it."""
+    new = [x for x in kernel.indices.result if x not in kernel.indices.operands[0]]
+    levels = 1 + int(np.ceil(np.log2(max(2, prod(kernel.whole[x] for x in new)))))
+    return kernel.map(kernel.extent(kernel.indices.operands[0]), Work(levels, 0))
+
+
+def _summed_up(kernel: Kernel) -> CoreWork:
+    """Running sums by doubling distances."""
+    steps = int(np.ceil(np.log2(max(2, kernel.whole[kernel.op.text("over")]))))
+    return kernel.map(kernel.extent(kernel.indices.result), Work(steps, 0))
+
+
+def _dequantized(kernel: Kernel) -> CoreWork:
+    """A conversion, and one operation for every scale and zero point."""
+    each = Work(len(kernel.op.operands), 0)
+    return kernel.map(kernel.extent(kernel.indices.result), each)
+
+
+def _quantized(kernel: Kernel) -> CoreWork:
+    return kernel.map(kernel.extent(kernel.indices.operands[0]), SCALE)
+
+
+def _convolved(kernel: Kernel) -> CoreWork:
+    """A multiply-add for every element of the result and weight that it takes."""
+    taps = [x for x in kernel.indices.operands[1] if x not in kernel.indices.result]
+    each = int(prod(kernel.whole[x] for x in taps))
+    return kernel.map(kernel.extent(kernel.indices.result), Work(each, 0))
+
+
+def _scanned(kernel: Kernel) -> CoreWork:
+    """Token by token over the state, or, with `chunk`, in products of matrices over chunks of
+    tokens (arXiv 2405.21060, section 6), whichever is faster."""
+    op, indices = kernel.op, kernel.indices
+    given = dict(zip(op.text("parts").split(), indices.operands, strict=True))
+    sequence, delta = op.text("sequence"), op.attributes.get("delta") is True
+    state = "".join(x for x in given["value"] + given.get("key", "") if x not in sequence)
+    tokens = kernel.extent(sequence)
+    steps = 2 + ("query" in given) + 2 * delta
+    one = kernel.map(kernel.extent(state), Work(steps, 0))
+    decays = given.get("decay", "")
+    decayed = kernel.map(kernel.extent(decays), Work(1, int("decay" in given)))
+    serial = times(one, tokens)
+    chunk = op.attributes.get("chunk")
+    if not isinstance(chunk, int) or "query" not in given or not sequence:
+        return added((serial, decayed))
+    keys = [x for x in given["key"] if x not in indices.result]
+    values = [x for x in given["value"] if x not in given["key"]]
+    heads = [x for x in state if x not in (*keys, *values)]
+    n, p, count = kernel.extent(keys), kernel.extent(values), kernel.extent(heads)
+    length = np.minimum(tokens, chunk)
+    within = [(length, length, n), (length, p, length), (length, p, n), (n, p, length)]
+    if delta:
+        within += [(length, length, n), (length, n, length), (length, p, length), (length, p, n)]
+    products = added(kernel.product(m, w, k) for m, w, k in within)
+    chunked = times(products, count * ceil_div(tokens, length))
+    faster = np.asarray(serial.cycles) <= chunked.cycles
+    return added((_either(faster, serial, chunked), decayed))
+
+
+def _either(first: np.ndarray, a: CoreWork, b: CoreWork) -> CoreWork:
+    return CoreWork(
+        np.where(first, a.cycles, b.cycles),
+        np.where(first, a.multiply_adds, b.multiply_adds),
+        np.where(first, a.vector_operations, b.vector_operations),
+        np.where(first, a.sram_read_bytes, b.sram_read_bytes),
+        np.where(first, a.sram_write_bytes, b.sram_write_bytes),
+    )
+
+
+def _chosen_products(kernel: Kernel) -> CoreWork:
+    """The tokens of every local expert that is touched, as one batch through its matrix.
+
+    A core that holds few experts is touched in some steps and not in others; those that are set
+    the pace, so time counts one expert at least, while energy counts the average.
+    """
+    op = kernel.op
+    (x, choice, weights), result = kernel.indices.operands, kernel.indices.result
+    total = op.integer("total")
+    load = op.integers("load") if op.attributes.get("load") is not None else None
+    shared = [letter for letter in choice if letter in x and letter in result]
+    tokens = kernel.extent(shared)
+    chosen = kernel.extent(choice) / tokens
+    every = np.vectorize(lambda t, k: experts_touched(t, int(k), total, load))(tokens, chosen)
+    touched = every * _share(op, kernel.extent(op.text("expert")))
+    batch = tokens * chosen / np.maximum(every, 1e-9)
+    m = np.maximum(1.0, ceil_div(batch, 1.0))
+    n = kernel.extent(c for c in weights if c in result)
+    k = kernel.extent(c for c in weights if c not in result and c != op.text("expert"))
+    one = kernel.product(m, n, k)
+    average = times(one, touched * batch / m)
+    return replace(average, cycles=one.cycles * np.maximum(touched, 1.0))
+
+
+def _share(op: Op, held: Number) -> Number:
+    """The part of all choices that fall on a core with so many experts."""
+    counts = np.asarray(held, dtype=float)
+    known = {n: share(op, max(1, int(n))) for n in np.unique(counts)}
+    return np.vectorize(lambda n: known[n][0] / known[n][1])(counts)
+
+
+KERNELS: Mapping[str, Callable[[Kernel], CoreWork]] = {
+    "pad": _moved,
+    "flip": _moved,
+    "iota": _moved,
+    "gather": _gathered,
+    "scatter": _scattered,
+    "topk": _chosen,
+    "cumsum": _summed_up,
+    "dequantize": _dequantized,
+    "quantize": _quantized,
+    "convolve": _convolved,
+    "scan": _scanned,
+    "chosen_matmul": _chosen_products,
+}

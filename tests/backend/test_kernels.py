@@ -1,0 +1,84 @@
+"""What cores do for operators that are neither products nor maps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from wscc.backend.cost import Costing
+from wscc.backend.extents import Sizes
+from wscc.ir.hardware import Hardware
+from wscc.ir.operators.experts import experts_touched
+from wscc.ir.program import MappedGraph, Sharding
+
+MESH: Sizes = {"yh": 1, "yd": 1, "xh": 1, "xd": 1}
+
+CHOSEN = """input %x: float16[{tokens}, 64] = data x
+input %index: int64[{tokens}, 2] = data index
+input %w: float16[8, 32, 64] = weight w
+%y: float16[{tokens}, 2, 32] = chosen_matmul(%x, %index, %w) {{indices = "th,tk,efh->tkf", expert = "e", total = 8}}
+output %y = data y"""  # noqa: E501
+
+SCAN = """input %q: float16[256, 4, 16] = data q
+input %k: float16[256, 4, 16] = data k
+input %v: float16[256, 4, 16] = data v
+%y: float16[256, 4, 16] = scan(%q, %k, %v) {{indices = "shn,shn,shp->shp", parts = "query key value", sequence = "s"{more}}}
+output %y = data y"""  # noqa: E501
+
+MakeGraph = Callable[[str, dict[str, Sharding]], MappedGraph]
+
+
+def costs(hardware: Hardware, mapped: MappedGraph, sizes: Sizes = MESH) -> list[Any]:
+    return Costing(hardware, mapped, sizes).costs()
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 64])
+def test_energy_counts_the_choices_and_time_the_experts_that_they_touch(
+    tokens: int, wse2: Hardware, make_graph: MakeGraph
+) -> None:
+    (cost,) = costs(wse2, make_graph(CHOSEN.format(tokens=tokens), {}))
+    assert float(cost.work.multiply_adds) == pytest.approx(tokens * 2 * 32 * 64)
+    touched = experts_touched(tokens, 2, 8)
+    least = touched * 32 * 64 / (wse2.core.matrix_flops_per_cycle["float16"] / 2)
+    assert float(cost.cycles) >= least
+
+
+def test_more_tokens_on_the_same_experts_take_less_time_each(
+    wse2: Hardware, make_graph: MakeGraph
+) -> None:
+    each = [
+        float(costs(wse2, make_graph(CHOSEN.format(tokens=n), {}))[0].cycles) / n for n in (1, 64)
+    ]
+    assert each[1] < each[0]
+
+
+def test_chunks_are_taken_only_where_they_are_faster(
+    wse2: Hardware, make_graph: MakeGraph
+) -> None:
+    serial = costs(wse2, make_graph(SCAN.format(more=""), {}))[0]
+    for chunk in (1, 64):
+        chunked = costs(wse2, make_graph(SCAN.format(more=f", chunk = {chunk}"), {}))[0]
+        assert float(chunked.cycles) <= float(serial.cycles)
+
+
+def test_a_collective_over_cores_that_lie_apart_shares_the_links_with_the_others(
+    wse2: Hardware, make_graph: MakeGraph
+) -> None:
+    """Groups of every other core: each link carries the words of both."""
+    text = """input %a: float16[512] = data a
+%b: float16[512] = all_gather(%a) {axes = ["xh"]}
+output %b = data b"""
+    mapped = make_graph(text, {"a": Sharding((("xh",),))})
+    near = costs(wse2, mapped, {"yh": 1, "yd": 1, "xh": 8, "xd": 1})[0]
+    far = costs(wse2, mapped, {"yh": 1, "yd": 1, "xh": 8, "xd": 2})[0]
+    alone = costs(wse2, mapped, {"yh": 1, "yd": 1, "xh": 1, "xd": 16})[0]
+    assert float(far.columns_words) == 2 * float(near.columns_words)
+    assert float(alone.cycles) == 0
+
+
+def test_costs_of_many_meshes_are_those_of_each(wse2: Hardware, make_graph: MakeGraph) -> None:
+    mapped = make_graph(CHOSEN.format(tokens=4), {"w": Sharding(((), ("xd",), ()))})
+    columns = np.array([1, 2, 5, 32])
+    many = costs(wse2, mapped, {**MESH, "xd": columns})[0]
+    single = [float(costs(wse2, mapped, {**MESH, "xd": int(n)})[0].cycles) for n in columns]
+    np.testing.assert_allclose(np.broadcast_to(many.cycles, columns.shape), single)

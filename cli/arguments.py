@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ..ir.errors import UserError, nearest
-from ..ir.graph import DTYPE_BYTES, Phase
+from ..ir.graph import Part, Phase
 from ..ir.pins import Pins
 from ..ir.result import FIDELITIES, Fidelity
 from .pins import one_of, read_pins, whole
@@ -31,7 +31,9 @@ VERBS = {
 }
 VERBS_LATER = ("fmt", "noc", "verify", "validate", "diff")
 DTYPES = ("bfloat16", "float16", "float32")
-DTYPES_LATER = tuple(name for name in DTYPE_BYTES if name not in DTYPES)
+STORED_DTYPES = ("float8_e4m3fn", "int8", "int4")
+"""Dtypes that weights can be kept in while the model computes in its own."""
+PARTS = ("text", "all")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Job:
     sequence: int = 2048
     context: int = 2048
     dtype: str | None = None
+    part: Part = "text"
     fidelity: Fidelity = "fluid"
     pins: Pins = field(default_factory=Pins)
     layers: int | None = None
@@ -93,6 +96,7 @@ class Show:
     sequence: int = 2048
     context: int = 2048
     dtype: str | None = None
+    part: Part = "text"
     directory: str | None = None
     cache: bool = True
 
@@ -174,7 +178,7 @@ def _run_parser() -> _Parser:
     add("--model", metavar="CONFIG", help="a Hugging Face config.json, or the folder that holds it")
     add("--phase", default="prefill", metavar="PHASE", help="prefill (default) or decode")
     _add_sizes(parser)
-    add("--dtype", metavar="NAME", help="of weights and activations (the config's)")
+    _add_form(parser)
     add("--fidelity", default="fluid", metavar="LEVEL", help="bound or fluid (default)")
     add("--region", metavar="RxC", help="rows x columns of cores of one stage of one replica")
     add("--mapping", metavar="PINS", help="pins, for instance dp=2,tp=420x420,pp=4,microbatch=1")
@@ -194,6 +198,17 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
     add("--batch", default="1", metavar="N", help="sequences in a step (1)")
     add("--sequence", default="2048", metavar="N", help="tokens of a sequence (2048)")
     add("--context", default="2048", metavar="N", help="tokens in the cache (2048)")
+
+
+def _add_form(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--dtype", metavar="NAME", help="of weights and activations (the config's)")
+    add(
+        "--part",
+        default="text",
+        metavar="PART",
+        help="text (default), or all of a multimodal model",
+    )
 
 
 def _add_talk(parser: argparse.ArgumentParser) -> None:
@@ -224,6 +239,7 @@ def _read_run(values: argparse.Namespace) -> Run | Help:
         sequence=whole("--sequence", values.sequence, MAX_TOKENS),
         context=whole("--context", values.context, MAX_TOKENS),
         dtype=_dtype(values.dtype),
+        part=_part(values.part),
         fidelity=_fidelity(values.fidelity),
         pins=pins,
         layers=_layers(values.layers),
@@ -262,7 +278,7 @@ def _show_parser() -> _Parser:
     parser.add_argument("--model", metavar="CONFIG", help="a config.json or its folder")
     parser.add_argument("--phase", default="prefill", metavar="PHASE", help=" or ".join(PHASES))
     _add_sizes(parser)
-    parser.add_argument("--dtype", metavar="NAME", help="the config's by default")
+    _add_form(parser)
     parser.add_argument(
         "-o",
         dest="directory",
@@ -285,6 +301,7 @@ def _read_show(values: argparse.Namespace) -> Show:
         sequence=whole("--sequence", values.sequence, MAX_TOKENS),
         context=whole("--context", values.context, MAX_TOKENS),
         dtype=_dtype(values.dtype),
+        part=_part(values.part),
         directory=values.directory,
         cache=not values.no_cache,
     )
@@ -323,7 +340,11 @@ def _fidelity(text: str) -> Fidelity:
 
 
 def _dtype(text: str | None) -> str | None:
-    return None if text is None else _built("--dtype", text, DTYPES, DTYPES_LATER)
+    return None if text is None else one_of("--dtype", text, (*DTYPES, *STORED_DTYPES))
+
+
+def _part(text: str) -> Part:
+    return "all" if one_of("--part", text, PARTS) == "all" else "text"
 
 
 def _built(flag: str, text: str, known: tuple[str, ...], later: tuple[str, ...]) -> str:

@@ -67,9 +67,10 @@ def show(command: Show) -> int:
 
     if command.directory is not None:
         files.check_folder(command.directory)
-    config = pipeline.read_config(command.model, command.dtype)
-    model = pipeline.clean(load_graph(config, command.phase, Store() if command.cache else None))
+    config = pipeline.read_config(command.model, command.dtype, command.part)
     sizes = {"batch": command.batch, "sequence": command.sequence, "context": command.context}
+    store = Store() if command.cache else None
+    model = pipeline.clean(load_graph(config, command.phase, sizes, store))
     summary = summarize(model.bind(sizes))
     report = print_json(_model_json(model, summary, sizes))
     table = model_table(_title(model, sizes), summary)

@@ -4,13 +4,14 @@ Each stage is imported when it is first needed, so that reading arguments, print
 run whose program is cached import neither torch nor ortools.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..ir.errors import UserError, nearest
-from ..ir.graph import Model, Phase
+from ..ir.graph import Model, Part, Phase
 from ..ir.hardware import Hardware
 from ..ir.pins import Pins
 from ..ir.program import Program, Workload
@@ -20,6 +21,8 @@ from .pins import read_pins
 if TYPE_CHECKING:
     from ..frontend.hardware import HardwareSpace
     from ..frontend.model import ModelConfig
+
+_LOG = logging.getLogger(__name__)
 
 AfterPass = Callable[[str, str], None]
 """Called with a pass's name and the text of what it made."""
@@ -43,6 +46,7 @@ def load_model(
     context: int = 2048,
     dtype: str | None = None,
     layers: int | None = None,
+    part: Part = "text",
 ) -> LoadedModel:
     """The model of a Hugging Face config.json (or a folder that holds one), and one step of it.
 
@@ -50,9 +54,10 @@ def load_model(
     unless given. Raises UserError for whatever is wrong with the file or the sizes.
     """
     _check_sizes(batch=batch, sequence=sequence, context=context)
-    config = read_config(path, dtype)
+    config = read_config(path, dtype, part)
     workload = Workload(phase, batch, sequence, context, config.dtype)
-    return LoadedModel(trace(config, phase), workload, layers)
+    sizes = {"batch": batch, "sequence": sequence, "context": context}
+    return LoadedModel(trace(config, phase, sizes), workload, layers)
 
 
 def _check_sizes(**sizes: object) -> None:
@@ -107,25 +112,42 @@ def save(result: Result, directory: str | Path, program: Program | None = None) 
     files.save(to_json(result, Timings(), __version__), text, directory)
 
 
-def read_config(path: str | Path, dtype: str | None) -> "ModelConfig":
-    """The checked config, in `dtype` where that is given."""
+def read_config(path: str | Path, dtype: str | None, part: Part = "text") -> "ModelConfig":
+    """The checked config; `dtype` takes the place of what it says of weights and quantization.
+
+    A dtype that nothing computes in is that of the weights alone.
+    """
     from ..frontend.model import read_config
+    from ..frontend.model.quantization import STORED_DTYPES, stored_as
 
-    config = read_config(str(path))
-    return config if dtype is None else replace(config, dtype=dtype)
+    config = read_config(str(path), part)
+    if dtype is None:
+        return config
+    if dtype in STORED_DTYPES:
+        return replace(config, quantization=stored_as(dtype))
+    return replace(config, dtype=dtype, quantization=None)
 
 
-def trace(config: "ModelConfig", phase: Phase) -> Model:
-    """The model graph of a config."""
-    from ..frontend.model import lower_config
+def trace(config: "ModelConfig", phase: Phase, sizes: Mapping[str, int]) -> Model:
+    """The model graph of a config: symbolic where it can be, else of the given sizes."""
+    from ..frontend.model import SizesNeededError, lower_config
 
-    return lower_config(config, phase)
+    try:
+        return lower_config(config, phase)
+    except SizesNeededError as reason:
+        _LOG.info("%s is traced for its sizes only, %s: %s", config.name, dict(sizes), reason)
+        return lower_config(config, phase, sizes)
 
 
 def clean(model: Model) -> Model:
-    """The graph as a person reads it: norms and rotary embeddings whole, nothing unused."""
+    """The graph as a person reads it: norms and rotary embeddings whole, nothing unused; in
+    training with its loss, backward pass and optimizer."""
+    from ..passes.canonical import training_form
     from ..passes.fuse import Fuse
+    from ..passes.manager import PassManager
 
+    if model.phase == "train":
+        return training_form(model, PassManager())
     return model.map(Fuse().run)
 
 

@@ -7,7 +7,7 @@ depends on, which leaves out the sizes of the step.
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
@@ -67,7 +67,7 @@ def _program(
 ) -> tuple[Program, str]:
     """The mapped program and its text, from the cache where it is there."""
     job = command.job
-    config = pipeline.read_config(job.model, job.dtype)
+    config = pipeline.read_config(job.model, job.dtype, job.part)
     key = _program_key(job, config)
     watched = command.print_after is not None or command.dump_ir is not None
     if store is not None and not watched:
@@ -78,7 +78,8 @@ def _program(
             return program, text
     hardware = pipeline.bind(pipeline.load_hardware(job.hardware), dict(job.overrides))
     with progress.step("trace", spent):
-        graph = load_graph(config, job.phase, store)
+        sizes = {"batch": job.batch, "sequence": job.sequence, "context": job.context}
+        graph = load_graph(config, job.phase, sizes, store)
     with progress.step("compile", spent):
         workload = Workload(job.phase, job.batch, job.sequence, job.context, config.dtype)
         model = pipeline.LoadedModel(graph, workload, job.layers)
@@ -90,19 +91,25 @@ def _program(
     return program, text
 
 
-def load_graph(config: "ModelConfig", phase: Phase, store: Store | None) -> Model:
-    """The model graph of a config, from the cache where it is there."""
+def load_graph(
+    config: "ModelConfig", phase: Phase, sizes: Mapping[str, int], store: Store | None
+) -> Model:
+    """The model graph of a config, from the cache where it is there.
+
+    One that is symbolic in its sizes is kept without them.
+    """
     from ..frontend.model import trace_key
 
-    key = digest(_versions(), trace_key(config, phase))
-    text = None if store is None else store.get("trace", key)
-    model = None if text is None else _parsed(parse_model, text)
-    if model is None:
-        model = pipeline.trace(config, phase)
-        if store is not None:
-            store.put("trace", key, print_model(model))
-    else:
-        logger.info("the trace is cached (%s)", key)
+    keys = [digest(_versions(), trace_key(config, phase, used)) for used in (None, sizes)]
+    for key in keys:
+        text = None if store is None else store.get("trace", key)
+        model = None if text is None else _parsed(parse_model, text)
+        if model is not None:
+            logger.info("the trace is cached (%s)", key)
+            return model
+    model = pipeline.trace(config, phase, sizes)
+    if store is not None:
+        store.put("trace", keys[0 if model.symbolic else 1], print_model(model))
     return model
 
 
@@ -118,17 +125,17 @@ def _parsed(parse: Callable[[str], T], text: str) -> T | None:
 def _program_key(job: Job, config: "ModelConfig") -> str:
     """The digest of all that the mapped program is made from."""
     from ..frontend.hardware import source_files
+    from ..frontend.model import trace_key
 
     sources = source_files(job.hardware)
     options = (
         *sorted(job.overrides),
         job.phase, job.batch, job.sequence, job.context, job.layers, job.seed,
     )  # fmt: skip
-    described = (config.name, config.family, config.dtype, config.layers, dict(config.values))
     return digest(
         _versions(),
         *(part for path in sources for part in (path.name, path.read_text("utf-8-sig"))),
-        json.dumps(described, sort_keys=True),
+        trace_key(config, job.phase),
         json.dumps(options),
         repr(job.pins),
     )

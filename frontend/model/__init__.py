@@ -5,21 +5,33 @@ transformers and are imported only when a graph is really made.
 """
 
 import os
+from collections.abc import Mapping
 
 from ...ir.errors import UserError
 from ...ir.graph import Model, Phase
 from .config import DTYPES, ModelConfig, read_config, trace_key
+from .sizes import SizesNeededError
 
-__all__ = ["ModelConfig", "load_model", "lower_config", "read_config", "trace_key"]
+__all__ = [
+    "ModelConfig",
+    "SizesNeededError",
+    "load_model",
+    "lower_config",
+    "read_config",
+    "trace_key",
+]
 
-PHASES: tuple[Phase, ...] = ("prefill", "decode")
-"""The phases that are built."""
+PHASES: tuple[Phase, ...] = ("prefill", "decode", "train")
 
 
-def lower_config(config: ModelConfig, phase: Phase) -> Model:
-    """The graph of a checked config, symbolic in batch, sequence and context.
+def lower_config(
+    config: ModelConfig, phase: Phase, sizes: Mapping[str, int] | None = None
+) -> Model:
+    """The graph of a checked config, symbolic in batch, sequence and context, or of given `sizes`.
 
-    Raises UserError for a phase, a dtype or an operator that is not built yet.
+    In training it is the forward pass with the logits of all positions and no caches. Raises
+    SizesNeededError where there is no symbolic graph, and UserError for a phase, a dtype or an
+    operator that is not built yet.
     """
     if phase not in PHASES:
         raise UserError(f"phase {phase} is not built yet; built are {', '.join(PHASES)}")
@@ -30,7 +42,7 @@ def lower_config(config: ModelConfig, phase: Phase) -> Model:
     from .lower import lower
     from .trace import trace
 
-    return lower(trace(config, phase), config, phase)
+    return lower(trace(config, phase, sizes=sizes), config, phase)
 
 
 def load_model(path: str, phase: Phase) -> tuple[ModelConfig, Model]:

@@ -1,42 +1,91 @@
-"""Operators of our own that a trace holds: attention as one node, and where a layer begins.
+"""Operators of our own that a trace holds: attention as one node, its mask, where a layer begins.
 
-They have shapes and no kernels: they exist to be traced. Transformers calls `attend` when a model
-is built with `attn_implementation="wscc"`; with that name it builds no masks either.
+They have shapes and no kernels: they exist to be traced. Transformers calls `attend` and `mask`
+when a model is built with `attn_implementation="wscc"`, and `mask` inside `masks_as_operators`
+whatever the model's implementation is.
 """
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .aten import UnsupportedError
 
 IMPLEMENTATION = "wscc"
 
-_OPERATORS = torch.library.Library("wscc", "DEF")
+_OPERATORS = torch.library.Library("wscc", "FRAGMENT")
 _OPERATORS.define(
-    "attention(Tensor query, Tensor key, Tensor value, float scale, bool causal, int? window)"
-    " -> Tensor"
+    "attention(Tensor query, Tensor key, Tensor value, Tensor? mask, Tensor? sinks,"
+    " Tensor? indices, float scale, bool causal, int? window, float? softcap) -> Tensor"
 )
-_OPERATORS.define("layer_input(Tensor hidden, int layer) -> Tensor")
+_OPERATORS.define(
+    "mask(Tensor like, SymInt batch, SymInt queries, SymInt keys, bool causal, int? window,"
+    " int? chunk, ScalarType dtype) -> Tensor"
+)
+_OPERATORS.define("layer_input(Tensor value, int layer, int slot) -> Tensor")
+_OPERATORS.define("layer_output(Tensor value, int layer, int slot) -> Tensor")
+_OPERATORS.define("left_out(Tensor like, int layer) -> Tensor")
 
 
 @torch.library.register_fake("wscc::attention", lib=_OPERATORS)
-def _attention_shape(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool, window: int | None
-) -> Tensor:
+def _attention_shape(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> Tensor:
     """(batch, heads, queries, width) to (batch, queries, heads, value width)."""
+    del key, rest, named
     batch, heads, queries, _ = query.shape
     return query.new_empty((batch, queries, heads, value.shape[-1]))
 
 
+@torch.library.register_fake("wscc::mask", lib=_OPERATORS)
+def _mask_shape(
+    like: Tensor,
+    batch: int,
+    queries: int,
+    keys: int,
+    causal: bool,
+    window: int | None,
+    chunk: int | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    del causal, window, chunk
+    return like.new_empty((batch, 1, queries, keys), dtype=dtype)
+
+
+@torch.library.register_fake("wscc::layer_output", lib=_OPERATORS)
 @torch.library.register_fake("wscc::layer_input", lib=_OPERATORS)
-def _layer_input_shape(hidden: Tensor, layer: int) -> Tensor:
-    return torch.empty_like(hidden)
+def _mark_shape(value: Tensor, layer: int, slot: int) -> Tensor:
+    del layer, slot
+    return torch.empty_like(value)
 
 
-def layer_input(hidden: Tensor, layer: int) -> Tensor:
-    """`hidden` itself, marked as what the layer number `layer` takes from the one before."""
-    return torch.ops.wscc.layer_input(hidden, layer)
+@torch.library.register_fake("wscc::left_out", lib=_OPERATORS)
+def _left_out_shape(like: Tensor, layer: int) -> Tensor:
+    del layer
+    return torch.empty_like(like)
+
+
+def layer_input(value: Tensor, layer: int, slot: int) -> Tensor:
+    """`value` itself, marked as what the layer number `layer` takes from the one before.
+
+    `slot` numbers the values that pass from layer to layer. The number of layers itself stands
+    for what the rest of the model takes from the last one.
+    """
+    return torch.ops.wscc.layer_input(value, layer, slot)
+
+
+def layer_output(value: Tensor, layer: int, slot: int) -> Tensor:
+    """`value` itself, marked as what the layer number `layer` gives to the next one."""
+    return torch.ops.wscc.layer_output(value, layer, slot)
+
+
+def left_out(like: Tensor, layer: int) -> Tensor:
+    """Stands for a result that a layer which is not traced would have; nothing may read it."""
+    return torch.ops.wscc.left_out(like, layer)
 
 
 def attend(
@@ -47,20 +96,125 @@ def attend(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    indices: Tensor | None = None,
+    position_bias: Tensor | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
     """Attention as Transformers calls it: query (batch, heads, queries, width), key and value
     (batch, groups, keys, width), result (batch, queries, heads, width).
 
-    Raises NotImplementedError where a model asks for more than scale, causality and window.
+    `s_aux` are sinks, one score for every head, and `indices` the keys that each query attends
+    to. Who sees whom is in the mask; without one it is what sdpa of Transformers would take.
     """
-    more = [name for name in ("softcap", "s_aux") if rest.get(name) is not None]
-    more += ["attention_mask"] * (attention_mask is not None)
-    if more:
-        raise NotImplementedError(f"attention with {', '.join(more)}")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    causal = bool(getattr(module, "is_causal", True))
-    return torch.ops.wscc.attention(query, key, value, scale, causal, sliding_window), None
+    if position_bias is not None:
+        attention_mask = position_bias if attention_mask is None else attention_mask + position_bias
+    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+    stated = rest.get("is_causal")
+    causal = bool(getattr(module, "is_causal", True) if stated is None else stated)
+    bare = attention_mask is None
+    result = torch.ops.wscc.attention(
+        query,
+        key,
+        value,
+        attention_mask,
+        s_aux,
+        indices,
+        scale,
+        causal and bare,
+        sliding_window if causal and bare else None,
+        None if softcap is None else float(softcap),
+    )
+    return result, None
 
+
+def mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: int = 0,
+    kv_offset: int = 0,
+    mask_function: Callable[..., Any] | None = None,
+    attention_mask: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: Any = "cpu",
+    allow_is_bidirectional_skip: bool = False,
+    **rest: Any,
+) -> Tensor | None:
+    """The mask that Transformers asks for, as one operator: (batch, 1, queries, keys), 0 or the
+    least number.
+
+    Raises UnsupportedError for padding, and for a rule other than causality, window and chunk.
+    """
+    del rest
+    if attention_mask is not None and attention_mask.dtype != torch.bool:
+        raise UnsupportedError("a mask of the model's own")
+    if q_offset + q_length != kv_offset + kv_length:
+        raise UnsupportedError("a mask whose last query does not stand at the last key")
+    seen = _visibility(mask_function)
+    if allow_is_bidirectional_skip and seen == Visibility(causal=False):
+        return None
+    like = torch.empty((), device=device)
+    return torch.ops.wscc.mask(
+        like, batch_size, q_length, kv_length, seen.causal, seen.window, seen.chunk, dtype
+    )
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Which keys a query sees: none after it if `causal`, of those the last `window`, and only
+    those of its own `chunk`."""
+
+    causal: bool = False
+    window: int | None = None
+    chunk: int | None = None
+
+
+def _visibility(function: Any) -> Visibility:
+    """What a mask function of Transformers' masking_utils hides, read off its parts."""
+    name = getattr(function, "__qualname__", type(function).__name__)
+    inside = _closure(function)
+    match name.partition(".")[0]:
+        case "causal_mask_function":
+            return Visibility(causal=True)
+        case "bidirectional_mask_function":
+            return Visibility()
+        case "sliding_window_overlay":
+            return Visibility(window=int(inside["sliding_window"]))
+        case "chunked_overlay":
+            return Visibility(chunk=int(inside["chunk_size"]))
+        case "and_masks":
+            parts = [_visibility(part) for part in inside["mask_functions"]]
+            return Visibility(
+                any(part.causal for part in parts),
+                min((part.window for part in parts if part.window is not None), default=None),
+                min((part.chunk for part in parts if part.chunk is not None), default=None),
+            )
+        case _:
+            raise UnsupportedError(f"a mask by {name}")
+
+
+def _closure(function: Any) -> Mapping[str, Any]:
+    cells = getattr(function, "__closure__", None) or ()
+    names = function.__code__.co_freevars if cells else ()
+    return {name: cell.cell_contents for name, cell in zip(names, cells, strict=True)}
+
+
+@contextmanager
+def masks_as_operators() -> Iterator[None]:
+    """Inside, eager attention gets its masks from `mask` too."""
+    mapping = type(ALL_MASK_ATTENTION_FUNCTIONS)._global_mapping
+    before = mapping["eager"]
+    mapping["eager"] = mask
+    try:
+        yield
+    finally:
+        mapping["eager"] = before
+
+
+for _mark in (torch.ops.wscc.layer_input, torch.ops.wscc.layer_output):
+    fx.node.has_side_effect(_mark.default)  # kept where nothing reads them
 
 ALL_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, attend)
+ALL_MASK_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, mask)

@@ -75,9 +75,21 @@ class GraphBuilder:
         name: str | None = None,
     ) -> View:
         """Add an operator of one result."""
-        result = self.new_name(name or kind, type_)
-        self.ops.append(Op(kind, tuple(operands), (result,), (type_,), attributes, self.path))
-        return self.whole(result)
+        return self.add_several(kind, operands, [type_], attributes, name)[0]
+
+    def add_several(
+        self,
+        kind: str,
+        operands: Iterable[str],
+        types: Sequence[TensorType],
+        attributes: Mapping[str, Attribute],
+        name: str | None = None,
+    ) -> tuple[View, ...]:
+        """Add an operator and name all its results."""
+        results = tuple(self.new_name(name or kind, type_) for type_ in types)
+        op = Op(kind, tuple(operands), results, tuple(types), attributes, self.path)
+        self.ops.append(op)
+        return tuple(self.whole(result) for result in results)
 
     def elementwise(
         self, expr: str, views: Sequence[View], type_: TensorType, name: str | None = None

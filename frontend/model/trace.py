@@ -1,28 +1,33 @@
 """A config traced: the Hugging Face model is built without weights and exported to ATen.
 
-The trace is symbolic in batch, sequence and context. Of every kind of repeated layer only the
-first is traced; the others are found equal by their modules, before tracing, and left out.
-lower.py turns what comes out into a graph of ours.
+The trace is symbolic in batch, sequence and context, or of given sizes. Of every kind of repeated
+layer only the first is traced (layers.py). lower.py turns what comes out into a graph of ours.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from inspect import getsource
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from ...ir.errors import Location, UserError
 from ...ir.graph import Phase
-from .attention import IMPLEMENTATION, layer_input
+from .aten import UnsupportedError
+from .attention import masks_as_operators
+from .build import Built, build
+from .caches import Place, Template, new_cache, symbolic, tensors_of
 from .config import ModelConfig
+from .layers import Layers, cut, survey
+from .mutation import functional
+from .sizes import SizesNeededError
 
-# Sizes that the trace is made at: any from two on would do, as all three are symbols in it.
-_BATCH, _SEQUENCE, _CONTEXT = 3, 29, 31
+_SIZES = {"batch": 3, "sequence": 29, "context": 31}
+_OTHER_SIZES = {"batch": 5, "sequence": 37, "context": 41}
+"""Sizes that the trace is made at: any from two on would do, as all three are symbols in it."""
 
 _SYMBOLS = {
     "batch": torch.export.Dim("batch", min=2, max=1 << 20),
@@ -36,175 +41,233 @@ class Trace:
     """An exported program and what is known of its layers.
 
     `layers_path` is the module that lists them (`model.layers`), `kinds[i]` the kind of layer
-    `i`, `traced[k]` the layer that stands for kind `k`, and `tied` gives for every parameter the
-    first name under which the model holds it.
+    `i`, `traced[k]` the layer that stands for kind `k`. `tied` gives for every parameter the
+    first name under which the model holds it, and `everywhere` are those that several layers use.
 
-    The program takes `input_ids`, `position_ids` and, in decode, a key and a value cache for each
-    traced layer; it yields logits, then the new key caches, then the new value caches.
+    The program takes `input_ids`, `position_ids` and, in decode, the `caches` of the traced
+    layers; it yields logits, then, but in training, the `new_caches`. `symbolic` is whether the
+    sizes are symbols.
     """
 
     program: torch.export.ExportedProgram
     layers_path: str
     kinds: tuple[int, ...]
     traced: tuple[int, ...]
-    tied: dict[str, str]
+    slots: int
+    caches: tuple[Place, ...]
+    new_caches: tuple[Place, ...]
+    tied: Mapping[str, str]
+    everywhere: frozenset[str]
+    symbolic: bool
 
 
-class _Stub(nn.Module):
-    """Stands for a layer that is not traced: yields what it is given."""
+class _Noted:
+    """What a traced step leaves behind besides its program: where its new caches lie."""
 
-    def forward(self, hidden: Tensor, **_: Any) -> Tensor:
-        return hidden
-
-
-class _CacheLayer(DynamicLayer):
-    """A cache that starts as the first keys and values, not as an empty tensor."""
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        if self.is_initialized:
-            return super().update(key_states, value_states, *args, **kwargs)
-        self.start(key_states, value_states)
-        return key_states, value_states
-
-    def tensors(self) -> tuple[Tensor, Tensor]:
-        assert self.keys is not None
-        assert self.values is not None
-        return self.keys, self.values
-
-    def start(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values, self.is_initialized = keys, values, True
-        self.dtype, self.device = keys.dtype, keys.device
+    places: tuple[Place, ...] = ()
 
 
 class _Step(nn.Module):
     """One forward pass with its caches as plain tensors, for the layers that are traced."""
 
-    def __init__(self, model: nn.Module, traced: Sequence[int]) -> None:
+    def __init__(self, built: Built, phase: Phase, template: Template | None) -> None:
         super().__init__()
-        self.model = model
-        self.traced = tuple(traced)
+        self.model = built.model
+        self.built = built
+        self.phase = phase
+        self.template = template
+        self.noted = _Noted()
 
     def forward(
-        self, input_ids: Tensor, position_ids: Tensor, keys: list[Tensor], values: list[Tensor]
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        layers = [_CacheLayer() for _ in range(max(self.traced) + 1)]
-        for at, key, value in zip(self.traced, keys, values, strict=False):
-            layers[at].start(key, value)
-        cache = DynamicCache()
-        cache.layers.extend(layers)
-        out = self.model(
-            input_ids=input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True
-        )
-        new = [layers[at].tensors() for at in self.traced]
-        return out.logits, [key for key, _ in new], [value for _, value in new]
-
-
-def build(config: ModelConfig, mode: FakeTensorMode) -> nn.Module:
-    """The Hugging Face model of a config, of tensors that have shapes and no memory.
-
-    Raises UserError with what Transformers says against the config.
-    """
-    try:
-        hf_config = AutoConfig.for_model(config.family, **config.values)
-        with mode, torch.device("cpu"):
-            model = AutoModelForCausalLM.from_config(
-                hf_config, dtype=getattr(torch, config.dtype), attn_implementation=IMPLEMENTATION
-            )
-    except (ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"Transformers refuses it: {reason}", Location(config.path)) from error
-    return model.eval()
-
-
-def trace(config: ModelConfig, phase: Phase, whole: bool = False) -> Trace:
-    """Trace one phase of a model; `whole` traces every layer as if no two were equal."""
-    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    model = build(config, mode)
-    path, layers = _layers(model)
-    kinds = tuple(range(len(layers))) if whole else _kinds(layers)
-    traced = tuple(kinds.index(kind) for kind in range(max(kinds) + 1))
-    for at, layer in enumerate(layers):
-        if at in traced:
-            layer.register_forward_pre_hook(_marking(at))
+        self, input_ids: Tensor, position_ids: Tensor | None, caches: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        if self.template is None:
+            cache = new_cache(self.built.config) if self.built.cache else None
         else:
-            layers[at] = _Stub()
-    inputs, shapes = _inputs(model, phase, len(traced), mode)
-    with torch.no_grad():
+            cache = self.template.filled(dict(zip(self.template.tensors, caches, strict=True)))
+        logits = _call(self.built, input_ids, position_ids, cache)
+        if self.phase == "train" or cache is None:
+            return logits, []
+        new = tensors_of(cache)
+        self.noted.places = tuple(new)
+        return logits, list(new.values())
+
+
+def trace(
+    config: ModelConfig, phase: Phase, whole: bool = False, sizes: Mapping[str, int] | None = None
+) -> Trace:
+    """Trace one phase of a model; `whole` traces every layer as if no two were equal.
+
+    Symbolic in its sizes unless `sizes` (batch, sequence, context) are given. Raises
+    SizesNeededError where it cannot be, and UserError for a model that cannot be traced at all.
+    """
+    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    built = build(config, mode)
+    try:
+        with torch.no_grad(), masks_as_operators():
+            return _traced(built, phase, whole, sizes, mode)
+    except UnsupportedError as error:
+        raise UserError(f"not built yet: {error}", Location(config.path)) from error
+
+
+def _traced(
+    built: Built,
+    phase: Phase,
+    whole: bool,
+    sizes: Mapping[str, int] | None,
+    mode: FakeTensorMode,
+) -> Trace:
+    if phase == "decode" and built.cache is None:
+        raise UnsupportedError("a model that keeps no cache")
+    tied = _tied(built.model)
+    everywhere = frozenset(_used_everywhere(built.model))
+    layers, template = _surveyed(built, phase, sizes or _SIZES, whole, mode)
+    cut(layers)
+    decode = phase == "decode"
+    step = _Step(built, phase, template if decode else None)
+    inputs = _inputs(built, phase, sizes or _SIZES, step.template, mode)
+    shapes = None
+    if sizes is None:
+        shapes = _dynamic_shapes(built, phase, step.template, mode)
+    try:
         program = torch.export.export(
-            _Step(model, traced),
+            step,
             inputs,
             dynamic_shapes=shapes,
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-    return Trace(program, path, kinds, traced, _tied(model))
-
-
-def _marking(layer: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
-    """A hook that marks what a layer takes from the layer before."""
-
-    def mark(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return layer_input(inputs[0], layer), *inputs[1:]
-
-    return mark
-
-
-def _layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The path and the list of the repeated layers: the longest module list of the model."""
-    lists = [(p, m) for p, m in model.named_modules() if isinstance(m, nn.ModuleList)]
-    return max(lists, key=lambda found: len(found[1]))
-
-
-def _kinds(layers: nn.ModuleList) -> tuple[int, ...]:
-    """A number for every layer; two layers have the same one where their modules are equal."""
-    numbers: dict[Hashable, int] = {}
-    return tuple(numbers.setdefault(_signature(layer), len(numbers)) for layer in layers)
-
-
-def _signature(layer: nn.Module) -> Hashable:
-    """All that a layer's computation may depend on: classes, plain attributes, shapes."""
-    modules = tuple(
-        (path, type(module).__qualname__, _plain_attributes(module))
-        for path, module in layer.named_modules()
+        program = functional(program)
+    except UnsupportedError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if sizes is None:
+            raise SizesNeededError(reason) from error
+        raise UnsupportedError(f"torch cannot export it: {reason}") from error
+    _check_attention(built, layers, program)
+    return Trace(
+        program,
+        layers.path,
+        layers.kinds,
+        layers.traced,
+        len(layers.taken[0]),
+        tuple(step.template.tensors) if step.template else (),
+        step.noted.places,
+        tied,
+        everywhere,
+        sizes is None,
     )
-    tensors = tuple(
-        (name, tuple(tensor.shape), str(tensor.dtype))
-        for name, tensor in (*layer.named_parameters(), *layer.named_buffers())
-    )
-    return modules, tensors
 
 
-def _plain_attributes(module: nn.Module) -> Hashable:
-    return tuple(
-        (name, value)
-        for name, value in sorted(vars(module).items())
-        if isinstance(value, str | int | float | bool | None)
-        and not name.startswith("_")
-        and name not in ("layer_idx", "training")
-    )
+def _call(built: Built, input_ids: Tensor, position_ids: Tensor | None, cache: Any) -> Tensor:
+    """The logits of one forward pass of a model."""
+    named: dict[str, Any] = {"input_ids": input_ids}
+    if built.positions:
+        named["position_ids"] = position_ids
+    if built.cache is not None:
+        named |= {built.cache: cache, "use_cache": True}
+    return built.model(**named).logits
+
+
+def _surveyed(
+    built: Built, phase: Phase, sizes: Mapping[str, int], whole: bool, mode: FakeTensorMode
+) -> tuple[Layers, Template]:
+    """The layers, and the cache that a prompt as long as the context leaves."""
+    tokens = sizes["context" if phase == "decode" else "sequence"]
+    cache = new_cache(built.config) if built.cache else None
+
+    def forward() -> None:
+        _prompt(built, cache, sizes["batch"], tokens, mode)
+
+    layers = survey(built.model, forward, lambda at: _per_layer(built.config, at), whole)
+    return layers, Template.of(cache or new_cache(built.config), sizes)
+
+
+def _prompt(built: Built, cache: Any, batch: int, tokens: int, mode: FakeTensorMode) -> None:
+    """Fill a cache with a fake prompt."""
+    with mode:
+        ids = torch.zeros((batch, tokens), dtype=torch.int64)
+        positions = torch.arange(tokens).expand(batch, tokens)
+        try:
+            _call(built, ids, positions, cache)
+        except UnsupportedError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise UnsupportedError(f"Transformers cannot run it: {reason}") from error
+
+
+def _per_layer(config: Any, layer: int) -> Hashable:
+    """What the lists of a config that have an entry for every layer say of one."""
+    found: list[Hashable] = []
+    for name, value in sorted(config.to_dict().items()):
+        if isinstance(value, list) and len(value) == config.num_hidden_layers:
+            found.append((name, str(value[layer]) if layer < len(value) else None))
+    return tuple(found)
 
 
 def _inputs(
-    model: nn.Module, phase: Phase, caches: int, mode: FakeTensorMode
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Example inputs of a phase and which of their dimensions are symbols."""
-    batch, sequence, context = (_SYMBOLS[name] for name in ("batch", "sequence", "context"))
-    decode = phase == "decode"
-    tokens = (_BATCH, 1 if decode else _SEQUENCE)
-    config: Any = model.config
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    cache_shape = (_BATCH, config.num_key_value_heads, _CONTEXT, width)
+    built: Built,
+    phase: Phase,
+    sizes: Mapping[str, int],
+    template: Template | None,
+    mode: FakeTensorMode,
+) -> tuple[Any, ...]:
+    """Example inputs of a phase."""
+    tokens = sizes["batch"], 1 if phase == "decode" else sizes["sequence"]
     with mode:
-        ids = [torch.zeros(tokens, dtype=torch.int64) for _ in range(2)]
-        cache = [
-            [torch.zeros(cache_shape, dtype=config.dtype) for _ in range(caches * decode)]
-            for _ in range(2)
+        ids = torch.zeros(tokens, dtype=torch.int64)
+        positions = torch.zeros(tokens, dtype=torch.int64) if built.positions else None
+        caches = [
+            torch.zeros(tuple(tensor.shape), dtype=tensor.dtype)
+            for tensor in (template.tensors.values() if template else ())
         ]
-    token_dims = {0: batch} if decode else {0: batch, 1: sequence}
-    cache_dims = [{0: batch, 2: context}] * (caches * decode)
-    return (*ids, *cache), (token_dims, token_dims, cache_dims, cache_dims)
+    return ids, positions, caches
+
+
+def _dynamic_shapes(
+    built: Built, phase: Phase, template: Template | None, mode: FakeTensorMode
+) -> tuple[Any, ...]:
+    """Which dimensions of the inputs are symbols."""
+    tokens = {0: _SYMBOLS["batch"]}
+    if phase != "decode":
+        tokens[1] = _SYMBOLS["sequence"]
+    caches: list[Any] = []
+    if template is not None:
+        cache = new_cache(built.config)
+        _prompt(built, cache, _OTHER_SIZES["batch"], _OTHER_SIZES["context"], mode)
+        try:
+            found = symbolic(template, Template.of(cache, _OTHER_SIZES))
+        except UnsupportedError as error:
+            raise SizesNeededError(str(error)) from error
+        caches = [{at: _SYMBOLS[name] for at, name in places.items()} for places in found.values()]
+    return tokens, tokens if built.positions else None, caches
+
+
+def _check_attention(built: Built, layers: Layers, program: torch.export.ExportedProgram) -> None:
+    """Raise UnsupportedError unless every attention module yielded attention as one operator."""
+    if not built.operators:
+        return
+    paths = {module_path(node) for node in program.graph.nodes}
+    called = {
+        module_path(node)
+        for node in program.graph.nodes
+        if str(node.target) == "wscc.attention.default"
+    }
+    for at in layers.traced:
+        for path, module in layers.modules[at].named_modules():
+            full = ".".join(part for part in ("model", layers.path, str(at), path) if part)
+            used = any(found == full or found.startswith(f"{full}.") for found in paths)
+            calls = "ALL_ATTENTION_FUNCTIONS" in getsource(type(module))
+            if used and calls and full not in called:
+                raise UnsupportedError(f"attention in {full} that is not an operator")
+
+
+def module_path(node: fx.Node) -> str:
+    """The path of the innermost module that a node came from."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(next(reversed(stack.values()))[0]) if stack else ""
 
 
 def _tied(model: nn.Module) -> dict[str, str]:
@@ -214,3 +277,13 @@ def _tied(model: nn.Module) -> dict[str, str]:
         name: first.setdefault(id(parameter), name)
         for name, parameter in model.named_parameters(remove_duplicate=False)
     }
+
+
+def _used_everywhere(model: nn.Module) -> list[str]:
+    """The first names of parameters that the model holds under several."""
+    first: dict[int, str] = {}
+    again: list[str] = []
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if first.setdefault(id(parameter), name) != name:
+            again.append(first[id(parameter)])
+    return again

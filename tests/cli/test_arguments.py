@@ -128,15 +128,11 @@ def test_a_verb_of_later_is_refused_by_name(verb: str) -> None:
         ),
         ("--fidelity flit", "error: --fidelity flit is not built yet, expected bound or fluid"),
         ("--fidelity exact", "error: --fidelity: 'exact' is not one of bound, fluid"),
-        (
-            "--dtype float8_e4m3fn",
-            "error: --dtype float8_e4m3fn is not built yet, expected bfloat16 or float16 or "
-            "float32",
-        ),
+        ("--part vision", "error: --part: 'vision' is not one of text, all"),
         (
             "--dtype float61",
-            "error: --dtype: 'float61' is not one of bfloat16, float16, float32, "
-            "did you mean 'float16'?",
+            "error: --dtype: 'float61' is not one of bfloat16, float16, float32, float8_e4m3fn, "
+            "int8, int4, did you mean 'float16'?",
         ),
         ("--batch 0", "error: --batch: '0' is no whole number from 1 to 1048576"),
         ("--batch -3", "error: --batch: '-3' is no whole number from 1 to 1048576"),

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from wscc.cli import pipeline
 from wscc.cli.main import main
+from wscc.ir.dims import symbol
 from wscc.ir.errors import UserError
-from wscc.ir.graph import Graph, Model
+from wscc.ir.graph import Graph, Input, Model, TensorType
 from wscc.ir.result import Infeasibility, Result
 
 CONFIG = {
@@ -29,6 +30,9 @@ CONFIG = {
 }
 
 
+TOKENS = Input("tokens", TensorType("int64", (symbol("batch"),)), "data", "input_ids")
+
+
 class Stages:
     """Stand-ins that count their calls; `result` is what an evaluation gives."""
 
@@ -38,9 +42,9 @@ class Stages:
         self.during_compile: Callable[[], None] = lambda: None
         self.text = "the program\n"
 
-    def trace(self, config: Any, phase: Any) -> Model:
+    def trace(self, config: Any, phase: Any, sizes: Any) -> Model:
         self.calls["trace"] += 1
-        return Model(config.name, phase, config.dtype, {"main": Graph("main", (), (), ())})
+        return Model(config.name, phase, config.dtype, {"main": Graph("main", (TOKENS,), (), ())})
 
     def compile_pinned(self, model: Any, hardware: Any, pins: Any, seed: int, after: Any) -> Any:
         self.calls["compile"] += 1

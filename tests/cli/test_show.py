@@ -39,7 +39,7 @@ graph main {
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A config whose trace is ready made."""
-    trace: Callable[..., Any] = lambda config, phase: parse_model(TRACE)  # noqa: E731
+    trace: Callable[..., Any] = lambda config, phase, sizes: parse_model(TRACE)  # noqa: E731
     monkeypatch.setattr(pipeline, "trace", trace)
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps(CONFIG))

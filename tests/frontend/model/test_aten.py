@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from wscc.frontend.model import lower_config, read_config
-from wscc.frontend.model.aten import ELEMENTWISE, RULES, Call, Shown, UnsupportedError
+from wscc.frontend.model.aten import RULES, Call, Shown, UnsupportedError
 from wscc.frontend.model.builder import GraphBuilder, View
 from wscc.ir.errors import UserError
 from wscc.ir.graph import Model, Op, TensorType
@@ -109,10 +109,6 @@ BINARY: dict[str, Function] = {
     "mul.Tensor": torch.mul,
     "sub.Tensor": torch.sub,
 }
-
-
-def test_every_elementwise_operator_is_tried_here() -> None:
-    assert ELEMENTWISE.keys() == UNARY.keys() | BINARY.keys()
 
 
 @pytest.mark.parametrize("rule", UNARY)
@@ -247,15 +243,46 @@ def test_a_cast_is_an_operator_only_where_the_dtype_changes() -> None:
     assert (op.result, op.text("expr")) == ("x0.bfloat16", "a")
 
 
-def test_uses_that_the_graph_has_no_form_for_are_refused() -> None:
+def refused(reason: str, rule: str, function: Function, *arguments: Any, **named: Any) -> None:
     lowered = Lowered()
-    x = lowered.tensor(random(2, 4))
-    with pytest.raises(UnsupportedError, match="alpha = 2"):
-        lowered.call("add.Tensor", torch.add, x, x, alpha=2)
-    with pytest.raises(UnsupportedError, match="a slice with steps"):
-        lowered.call("slice.Tensor", lambda x, *_: x[:, ::2], x, 1, 0, 4, 2)
-    with pytest.raises(UnsupportedError, match="the number inf"):
-        lowered.call("mul.Tensor", torch.mul, x, float("inf"))
+    given = [lowered.tensor(x) if isinstance(x, Tensor) else x for x in arguments]
+    with pytest.raises(UnsupportedError, match=reason):
+        lowered.call(rule, function, *given, **named)
+
+
+def test_uses_that_the_graph_has_no_form_for_are_refused() -> None:
+    x, bits = random(2, 4), torch.tensor([1, 2])
+    refused("the number nan", "mul.Tensor", torch.mul, x, float("nan"))
+    refused("bits of integers", "bitwise_and.Tensor", torch.bitwise_and, bits, bits)
+    refused("threshold = 3", "softplus.default", F.softplus, x, 1, 3)
+    refused("mode reflect", "pad.default", F.pad, x, [1, 1], "reflect")
+    refused("differences of differences", "diff.default", torch.diff, x, 2)
+    refused("a norm of order 3", "linalg_vector_norm.default", torch.linalg.vector_norm, x, 3)
+    refused("reduce = prod", "scatter_reduce.two", lambda x, *_: x, x, 0, bits, x, "prod")
+    refused("repeats that differ", "repeat_interleave.self_Tensor", lambda *_: x, x, bits)
+
+
+def test_what_has_a_size_that_depends_on_values_is_refused() -> None:
+    x, mask = random(2, 4), torch.tensor([True, False])
+    lowered = Lowered()
+    index = [lowered.tensor(mask)]
+    refused_call = lowered.tensor(x), index
+    with pytest.raises(UnsupportedError, match="how much it selects is no size"):
+        lowered.call("index.Tensor", lambda x, index: x[index[0]], *refused_call)
+    assert "nonzero.default" not in RULES
+    assert "masked_select.default" not in RULES
+
+
+def test_complex_numbers_are_refused_where_no_rule_takes_them_apart() -> None:
+    x = random(2, 3, 2)
+    lowered = Lowered()
+    given = lowered.tensor(x)
+    number = Shown(given.view, TensorType("complex64", (2, 3)))
+    lowered.expected[given.view] = torch.view_as_complex(x)
+    with pytest.raises(UnsupportedError, match="complex numbers"):
+        lowered.call("exp.default", torch.exp, number)
+    with pytest.raises(UnsupportedError, match="real numbers"):
+        lowered.call("real.default", lambda x: x.real, given)
 
 
 def test_all_unsupported_operators_are_reported_in_one_message(

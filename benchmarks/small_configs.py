@@ -1,0 +1,94 @@
+"""Tiny configs of all model types of Transformers: small numbers by the names of their fields."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LAYERS = 4
+
+SMALL: tuple[tuple[tuple[str, ...], Any], ...] = (
+    (("vocab_size", "vocab_size_per_layer_input", "embedding_size_vocab"), 64),
+    (("hidden_size", "n_embd", "d_model", "dim", "model_dim", "embed_dim", "rotary_emb_dim"), 32),
+    (("word_embed_proj_dim", "lru_width", "attention_hidden_size", "embedding_size"), 32),
+    (("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), LAYERS),
+    (("encoder_layers", "num_nextn_predict_layers", "num_mtp_layers"), 0),
+    (("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"), 4),
+    (("encoder_attention_heads", "linear_num_value_heads"), 4),
+    (("num_key_value_heads", "num_kv_heads", "n_head_kv", "linear_num_key_heads"), 2),
+    (("swa_num_key_value_heads", "num_global_key_value_heads"), 2),
+    (("swa_num_attention_heads",), 4),
+    (("head_dim", "d_kv", "attention_head_dim", "global_head_dim", "swa_head_dim"), 8),
+    (("v_head_dim", "qk_nope_head_dim", "swa_v_head_dim"), 8),
+    (("qk_rope_head_dim", "rotary_dim"), 4),
+    (("qk_head_dim",), 12),
+    (("kv_lora_rank", "q_lora_rank", "o_lora_rank"), 16),
+    (("intermediate_size", "ffn_dim", "d_ff", "n_inner", "decoder_ffn_dim", "block_ff_dim"), 40),
+    (("ffn_hidden_size", "intermediate_size_mlp", "mlp_hidden_size"), 40),
+    (("moe_intermediate_size", "expert_ffn_hidden_size", "shared_expert_intermediate_size"), 24),
+    (("moe_shared_expert_intermediate_size", "shared_intermediate_size"), 24),
+    (("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
+    (("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts"), 2),
+    (("experts_per_token", "expert_top_k"), 2),
+    (("n_group", "topk_group", "n_shared_experts", "moe_num_shared_experts"), 1),
+    (("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"), 1),
+    (("sliding_window", "attention_chunk_size", "window_size", "attention_window_size"), 6),
+    (("max_window_layers", "sliding_window_pattern", "global_attn_every_n_layers"), 2),
+    (("num_kv_shared_layers",), 2),
+    (("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"), 64),
+    (("index_head_dim",), 8),
+    (("index_n_heads",), 2),
+    (("index_topk",), 4),
+    (("state_size", "ssm_state_size", "mamba_d_state"), 8),
+    (("time_step_rank", "mamba_dt_rank"), 3),
+    (("mamba_n_heads", "mamba_num_heads", "linear_num_heads"), 8),
+    (("mamba_d_head", "mamba_head_dim", "mamba_headdim"), 8),
+    (("mamba_d_ssm",), 64),
+    (("mamba_n_groups", "mamba_ngroups", "n_groups", "mamba_group"), 2),
+    (("chunk_size", "mamba_chunk_size"), 4),
+    (("linear_key_head_dim", "linear_value_head_dim"), 8),
+    (("hidden_size_per_layer_input", "laurel_rank"), 8),
+    (("pad_token_id",), 0),
+    (("bos_token_id",), 1),
+    (("eos_token_id",), 2),
+)
+"""What fields of configs are made; a field that the class does not have is not set."""
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "mamba2": {"num_heads": 8, "head_dim": 8},
+    "bamba": {"attn_layer_indices": [1, 3]},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+}
+"""Where a class needs numbers that fit together in its own way."""
+
+
+def small_values(family: str) -> dict[str, Any]:
+    """The fields of a family's config that make it tiny; an encoder is made a decoder."""
+    from transformers import AutoConfig
+    from wscc.frontend.model.config.schema import schema
+
+    decoder = dict([schema().encoders[family]]) if family in schema().encoders else {}
+    return _shrunk(AutoConfig.for_model(family)) | FAMILIES.get(family, {}) | decoder
+
+
+def _shrunk(config: Any) -> dict[str, Any]:
+    stated = config.to_dict()
+    values: dict[str, Any] = {}
+    for names, value in SMALL:
+        for name in names:
+            if name in stated and name not in (config.attribute_map or {}):
+                values[name] = value
+    if "qk_rope_head_dim" in stated:
+        values["num_key_value_heads"] = 4
+        values["head_dim"] = 4
+    old = stated.get("num_hidden_layers", 0)
+    for name, value in stated.items():
+        if isinstance(value, list) and len(value) == old and old > LAYERS:
+            values[name] = _sampled(value)
+        if isinstance(value, Mapping) and hasattr(inner := getattr(config, name), "attribute_map"):
+            values[name] = _shrunk(inner) | {"model_type": inner.model_type}
+    return values
+
+
+def _sampled(entries: Sequence[Any]) -> list[Any]:
+    """Entries for the layers of the tiny model, every kind among them, in turn."""
+    kinds = [entry for at, entry in enumerate(entries) if entry not in entries[:at]]
+    return [kinds[at % len(kinds)] for at in range(LAYERS)]

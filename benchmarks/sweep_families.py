@@ -1,0 +1,271 @@
+"""Every causal language model of Transformers, tiny: does its graph compute what it computes?
+
+For each model type a config of small numbers is made from the names of its fields. The model is
+lowered, run on random weights in float32, and its logits in prefill and, against its own caches,
+in decode are compared with Hugging Face's. Every family has a process and a time limit of its own.
+Prints a line a family: ok (largest error over largest logit), wrong (the same), refused (why).
+
+    python benchmarks/sweep_families.py --only gpt2,opt --phase decode
+    python benchmarks/sweep_families.py --markdown docs/models.md
+
+The second puts the table of all families that are right into a page, between two marks.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from small_configs import LAYERS, small_values
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+PHASES = ("prefill", "decode")
+TOKENS, BATCH = 11, 2
+TOLERANCE = 1e-5
+PARAMETERS = 20_000_000
+TIME_LIMIT_S = 120.0
+REASON_LENGTH = 400
+BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One family: for every phase a word and an error or a reason, and the time it took."""
+
+    family: str
+    words: Mapping[str, str]
+    seconds: float
+
+    @property
+    def right(self) -> bool:
+        return all(word.startswith("ok") for word in self.words.values())
+
+
+def families() -> list[str]:
+    """The model types that AutoModelForCausalLM knows."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def run(family: str, phases: Sequence[str]) -> Outcome:
+    """Build, lower, run and compare one family in a process of its own."""
+    started = time.perf_counter()
+    receiver, sender = get_context("fork").Pipe(duplex=False)
+    process = get_context("fork").Process(target=_send, args=(sender, family, phases))
+    process.start()
+    sender.close()
+    words: dict[str, str] = {}
+    try:
+        while len(words) < len(phases):
+            left = TIME_LIMIT_S - (time.perf_counter() - started)
+            if not receiver.poll(max(left, 0)):
+                words[phases[len(words)]] = f"late: not done after {TIME_LIMIT_S:g} s"
+                break
+            words.update(receiver.recv())
+    except EOFError:
+        process.join()
+        words[phases[len(words)]] = f"crashed: exit code {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
+    rest = {phase: "not run" for phase in phases[len(words) :]}
+    return Outcome(family, words | rest, time.perf_counter() - started)
+
+
+def _send(sender: Connection, family: str, phases: Sequence[str]) -> None:
+    """Send a word for every phase as soon as it is known."""
+    known = 0
+    try:
+        for word in _compared(family, phases):
+            sender.send({phases[known]: word})
+            known += 1
+            if not word.startswith("ok"):
+                break
+    except Exception as error:
+        sender.send({phases[known]: _reason(error)})
+        known += 1
+    for phase in phases[known:]:
+        sender.send({phase: "not run"})
+
+
+def _reason(error: Exception) -> str:
+    from wscc.ir.errors import UserError
+
+    if os.environ.get("SWEEP_TRACEBACK"):
+        import traceback
+
+        traceback.print_exc()
+    text = " ".join(str(error).split())
+    word = "refused" if isinstance(error, UserError) else "broken"
+    return f"{word}: {type(error).__name__}: {text}"[:REASON_LENGTH]
+
+
+def _compared(family: str, phases: Sequence[str]) -> Iterator[str]:
+    """What comes of every phase."""
+    import torch
+    from wscc.frontend.model import ModelConfig
+
+    torch.set_num_threads(1)
+    values = small_values(family)
+    if reason := _no_decoder(family, values):
+        yield from (f"skipped: {reason}" for _ in phases[:1])
+        return
+    hf = _reference(family, values)
+    layers = values.get("num_hidden_layers", LAYERS)
+    config = ModelConfig("tiny", family, family, "float32", layers, values)
+    ids = torch.randint(3, 60, (BATCH, TOKENS + 1))
+    with torch.no_grad():
+        theirs = hf(input_ids=ids).logits
+    state = {
+        name: tensor.detach() for name, tensor in (*hf.named_parameters(), *hf.named_buffers())
+    }
+    caches: dict[str, Any] = {}
+    for phase in PHASES if "decode" in phases else phases:
+        ours = _ours(config, phase, ids, {**state, **caches})
+        expected = theirs[:, :TOKENS] if phase == "prefill" else theirs[:, TOKENS:]
+        logits = ours.pop("logits")
+        if logits.shape != expected.shape:
+            yield f"wrong: {tuple(logits.shape)} for {tuple(expected.shape)}"
+            return
+        error = float((logits - expected).abs().max() / expected.abs().max())
+        if phase in phases:
+            yield f"{'ok' if error < TOLERANCE else 'wrong'} {error:.1e}"
+        caches = ours
+
+
+def _no_decoder(family: str, values: Mapping[str, Any]) -> str:
+    """Why a model type is none that is to be built, or nothing."""
+    from wscc.frontend.model.config.families import model_type_of
+    from wscc.frontend.model.config.section import ConfigError
+
+    try:
+        model_type_of({**values, "model_type": family})
+    except ConfigError as error:
+        return error.message
+    return ""
+
+
+def _ours(config: Any, phase: Any, ids: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of our graph of a phase."""
+    import torch
+    from wscc.frontend.model import SizesNeededError, lower_config
+    from wscc.ir.interpreter import run_model
+
+    sizes = {"batch": BATCH, "sequence": TOKENS, "context": TOKENS}
+    try:
+        model = lower_config(config, phase)
+    except SizesNeededError as error:
+        sys.stderr.write(f"{config.family} {phase}: sizes needed: {str(error)[:REASON_LENGTH]}\n")
+        model = lower_config(config, phase, sizes)
+    first, last = (0, TOKENS) if phase == "prefill" else (TOKENS, TOKENS + 1)
+    inputs = {
+        "input_ids": ids[:, first:last],
+        "position_ids": torch.arange(first, last).expand(BATCH, last - first),
+    }
+    return run_model(model.bind(sizes), {**state, **inputs})
+
+
+def _reference(family: str, values: Mapping[str, Any]) -> Any:
+    """Hugging Face's model with random weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **values).get_text_config(decoder=True)
+    with torch.device("meta"):
+        count = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    if count > PARAMETERS:
+        raise ValueError(f"the config made is not tiny: {count / 1e6:.0f} million parameters")
+    hf = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    if hasattr(hf, "set_experts_implementation") and hf._can_set_experts_implementation():
+        hf.set_experts_implementation("eager")
+    with torch.no_grad():
+        for parameter in hf.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.2 + 0.02)
+    return hf.float().eval()
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """A table of the families that are right in all phases, and those that are not."""
+    right = [outcome for outcome in outcomes if outcome.right]
+    lines = [
+        f"{len(right)} model types, checked with `python benchmarks/sweep_families.py`: the largest",
+        "difference of a logit from Hugging Face's, in float32, over the largest logit.",
+        "",
+        "| family | prefill | decode |",
+        "| --- | --- | --- |",
+    ]
+    lines += [
+        f"| {outcome.family} | {' | '.join(word.split()[1] for word in outcome.words.values())} |"
+        for outcome in right
+    ]
+    others = [outcome for outcome in outcomes if not outcome.right and not _skipped(outcome)]
+    if others:
+        lines += ["", "Not built, or not right:", "", "| family | phase | why |"]
+        lines.append("| --- | --- | --- |")
+    for outcome in others:
+        phase, word = next(item for item in outcome.words.items() if not item[1].startswith("ok"))
+        short = word.replace("|", "/")[:160]
+        lines.append(f"| {outcome.family} | {phase} | {short} |")
+    return "\n".join(lines)
+
+
+def _skipped(outcome: Outcome) -> bool:
+    return any(word.startswith("skipped") for word in outcome.words.values())
+
+
+def write_table(page: Path, table: str) -> None:
+    """Put a table between the marks of a page."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The table, one line a family as it is done, and a last line of counts."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", help="model types, separated by commas")
+    parser.add_argument("--phase", choices=PHASES, help="decode runs the prefill first")
+    parser.add_argument("--markdown", type=Path, metavar="PAGE", help="put the table into a page")
+    chosen = parser.parse_args(arguments)
+    names = chosen.only.split(",") if chosen.only else families()
+    phases = (chosen.phase,) if chosen.phase else PHASES
+    _import_once()
+    counts: Counter[str] = Counter()
+    outcomes: list[Outcome] = []
+    for name in names:
+        outcome = run(name, phases)
+        outcomes.append(outcome)
+        for phase, word in outcome.words.items():
+            counts[f"{phase} {word.partition(' ')[0].rstrip(':')}"] += 1
+            print(f"{name:28} {outcome.seconds:6.1f} s  {phase:8} {word}", flush=True)
+    print("; ".join(f"{key}: {count}" for key, count in sorted(counts.items())))
+    if chosen.markdown:
+        write_table(chosen.markdown, markdown(outcomes))
+    return 0
+
+
+def _import_once() -> None:
+    """Import what every family's process needs: they are copies of this one."""
+    import torch
+    import wscc.frontend.model.lower
+    import wscc.ir.interpreter
+    from wscc.frontend.model import lower_config
+
+    del lower_config
+    torch.set_num_threads(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

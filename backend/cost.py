@@ -6,6 +6,7 @@ of the core's clock.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 
 import numpy as np
@@ -26,7 +27,7 @@ from .core import (
     product_work,
 )
 from .extents import Number, Sizes, block_bytes, block_shape, ceil_div, extent
-from .kernels import KERNELS, Kernel, times
+from .kernels import KERNELS, Kernel, experts_taken, times
 
 MESH_AXES: dict[Direction, tuple[str, ...]] = {"rows": ("yh", "yd"), "columns": ("xh", "xd")}
 """Axes of the mesh along each direction, the first varying slowest."""
@@ -107,7 +108,15 @@ class Costing:
             for letters, name in rows_of(op, indices)
             for letter, dim in zip(letters, types[name].shape, strict=True)
         }
-        return Kernel(self.hardware.core, op, self._letters(op, indices), whole)
+        letters = self._letters(op, indices)
+        return Kernel(self.hardware.core, op, letters, whole, self._taken(op))
+
+    def _taken(self, op: Op) -> Number:
+        """The part of an operator's result that is read: of dequantized experts those touched."""
+        readers = self.mapped.graph.consumers[op.result]
+        if op.kind != "dequantize" or {reader.kind for reader in readers} != {"chosen_matmul"}:
+            return 1.0
+        return reduce(np.maximum, (experts_taken(self._kernel(reader)) for reader in readers))
 
     def line(self, axes: tuple[str, ...]) -> tuple[Line, Number]:
         """The cores that a collective over some axes of one direction joins, and how many such

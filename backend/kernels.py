@@ -34,6 +34,8 @@ class Kernel:
     letters: Mapping[str, Number]
     whole: Mapping[str, int]
     """The sizes of the letters over all cores."""
+    taken: Number = 1.0
+    """The part of the result that is ever read; only that is made."""
 
     @property
     def indices(self) -> Indices:
@@ -111,7 +113,7 @@ def _summed_up(kernel: Kernel) -> CoreWork:
 def _dequantized(kernel: Kernel) -> CoreWork:
     """A conversion, and one operation for every scale and zero point."""
     each = Work(len(kernel.op.operands), 0)
-    return kernel.map(kernel.extent(kernel.indices.result), each)
+    return kernel.map(kernel.extent(kernel.indices.result) * kernel.taken, each)
 
 
 def _quantized(kernel: Kernel) -> CoreWork:
@@ -165,14 +167,10 @@ def _either(first: np.ndarray, a: CoreWork, b: CoreWork) -> CoreWork:
     )
 
 
-def _chosen_products(kernel: Kernel) -> CoreWork:
-    """The tokens of every local expert that is touched, as one batch through its matrix.
-
-    A core that holds few experts is touched in some steps and not in others; those that are set
-    the pace, so time counts one expert at least, while energy counts the average.
-    """
+def _touched(kernel: Kernel) -> tuple[Number, Number]:
+    """How many of a core's experts a step touches on average, and the tokens of each."""
     op = kernel.op
-    (x, choice, weights), result = kernel.indices.operands, kernel.indices.result
+    (x, choice, _), result = kernel.indices.operands, kernel.indices.result
     total = op.integer("total")
     load = op.integers("load") if op.attributes.get("load") is not None else None
     shared = [letter for letter in choice if letter in x and letter in result]
@@ -180,7 +178,23 @@ def _chosen_products(kernel: Kernel) -> CoreWork:
     chosen = kernel.extent(choice) / tokens
     every = np.vectorize(lambda t, k: experts_touched(t, int(k), total, load))(tokens, chosen)
     touched = every * _share(op, kernel.extent(op.text("expert")))
-    batch = tokens * chosen / np.maximum(every, 1e-9)
+    return touched, tokens * chosen / np.maximum(every, 1e-9)
+
+
+def experts_taken(kernel: Kernel) -> Number:
+    """The part of a core's experts that a step reads; one at least, which sets the pace."""
+    held = kernel.extent(kernel.op.text("expert"))
+    return np.minimum(1.0, np.maximum(_touched(kernel)[0], 1.0) / held)
+
+
+def _chosen_products(kernel: Kernel) -> CoreWork:
+    """The tokens of every local expert that is touched, as one batch through its matrix.
+
+    A core that holds few experts is touched in some steps and not in others; those that are set
+    the pace, so time counts one expert at least, while energy counts the average.
+    """
+    op, (_, _, weights), result = kernel.op, kernel.indices.operands, kernel.indices.result
+    touched, batch = _touched(kernel)
     m = np.maximum(1.0, ceil_div(batch, 1.0))
     n = kernel.extent(c for c in weights if c in result)
     k = kernel.extent(c for c in weights if c not in result and c != op.text("expert"))

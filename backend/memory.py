@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir.graph import Op
+from ..ir.graph import Graph, Op
 from ..ir.program import MappedGraph
 from .extents import Number, Sizes, block_bytes
 
@@ -53,7 +53,7 @@ def _peak(mapped: MappedGraph, sizes: Sizes, caches: set[str]) -> Number:
     outside = caches | {i.name for i in graph.inputs if i.role in elsewhere}
 
     def held(name: str) -> Number:
-        if name in outside:
+        if name in outside or _is_converted_as_read(graph, name):
             return 0.0
         if (source := _streamed_from(mapped, name)) is not None:
             return 2 * block_bytes(graph.types[source], mapped.shardings[source], sizes)
@@ -97,6 +97,13 @@ def _streamed_from(mapped: MappedGraph, name: str) -> str | None:
         streamed = readers[0].kind == "chosen_matmul" and name == readers[0].operands[2]
         return made.operands[0] if streamed else None
     return None
+
+
+def _is_converted_as_read(graph: Graph, name: str) -> bool:
+    """Whether a value is a quantized weight in the dtype of its product: tile by tile, as the
+    product reads it, so that it never lies in memory."""
+    made = graph.producers.get(name)
+    return made is not None and made.kind == "dequantize"
 
 
 def _buffers(mapped: MappedGraph, op: Op, sizes: Sizes) -> Number:

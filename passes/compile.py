@@ -5,7 +5,6 @@ the best few are cut into stages, placed and evaluated, and the fastest is the p
 """
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,8 +26,8 @@ from .pieces import Chain, chain_of
 from .place import Place
 from .shard import described
 from .strategy import Candidate, Search, divisors
+from .widen import Widen
 
-logger = logging.getLogger(__name__)
 
 KEEP = 3
 """Strategies that are placed and evaluated, of those that the bound ranks first."""
@@ -38,7 +37,7 @@ LAYOUTS: Mapping[Phase, tuple[Layout, ...]] = {
     "prefill": ("matmul", "matvec"),
 }
 
-PASSES = ("fuse", "decompose", "fold_views", "shard", "cut", "place")
+PASSES = ("widen", "fuse", "decompose", "fold_views", "shard", "cut", "place")
 """Names that `--print-after` knows."""
 
 Graphs = Mapping[str, MappedGraph]
@@ -65,9 +64,9 @@ class Compiler:
         """
         self._check(model)
         manager = PassManager(self.after)
-        canonical = canonical_form(model, manager)
+        rates = frozenset(self.hardware.core.matrix_flops_per_cycle)
+        canonical = canonical_form(manager.apply(Widen(rates), model), manager)
         check_operators(canonical)
-        self._report_rates(canonical)
         chain = chain_of(canonical, with_head=self.layers is None)
         if self.layers is not None:
             chain = chain.first_layers(self.layers)
@@ -93,14 +92,6 @@ class Compiler:
                 "--mapping dp, microbatch: the graph of this model holds for its batch as a whole"
             )
         return dataclasses.replace(self.pins, dp=1, microbatch=batch)
-
-    def _report_rates(self, model: Model) -> None:
-        """Say which products run at another dtype's rate than they ask for."""
-        core = self.hardware.core
-        stated = {op.attributes.get("compute") for g in model.graphs.values() for op in g.ops}
-        for dtype in sorted(str(name) for name in stated - {None}):
-            if dtype not in core.matrix_flops_per_cycle:
-                logger.info("core %s has no rate for %s: such products run wider", core.name, dtype)
 
     def _check(self, model: Model) -> None:
         """Refuse what no strategy could satisfy."""

@@ -390,5 +390,5 @@ class _Sharder:
 
 
 def described(op: Op) -> str:
-    """An operator as a user knows it: its kind, and the module that it came from."""
-    return f"operator {op.kind} in {op.path or 'the main graph'}"
+    """An operator as a user knows it: its kind, and the module that it came from, if it has one."""
+    return f"operator {op.kind} in {op.path}" if op.path else f"operator {op.kind} %{op.result}"

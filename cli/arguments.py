@@ -7,7 +7,7 @@ in commands.py and run.py.
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from ..ir.errors import UserError, nearest
 from ..ir.graph import Part, Phase
@@ -24,12 +24,17 @@ PHASES: tuple[Phase, ...] = ("prefill", "decode", "train")
 MAPPED_PHASES: tuple[Phase, ...] = ("prefill", "decode")
 """Phases that can be mapped onto hardware; a training graph can only be shown."""
 FIDELITIES_LATER = ("flit",)
+NocFidelity = Literal["bound", "fluid", "flit"]
+NOC_FIDELITIES: tuple[NocFidelity, ...] = ("bound", "fluid", "flit")
+MAX_BUDGET = 10**15
+
 VERBS = {
     "check": "validate and summarize a spec",
     "show": "print the model graph",
+    "noc": "simulate traffic on a network",
     "cache": "what is cached; clear it",
 }
-VERBS_LATER = ("fmt", "noc", "verify", "validate", "diff")
+VERBS_LATER = ("fmt", "verify", "validate", "diff")
 DTYPES = ("bfloat16", "float16", "float32")
 STORED_DTYPES = ("float8_e4m3fn", "int8", "int4")
 """Dtypes that weights can be kept in while the model computes in its own."""
@@ -110,6 +115,17 @@ class Cache:
 
 
 @dataclass(frozen=True)
+class Noc:
+    """`wscc noc CASE.json` or `wscc noc --compare DIR`: one of the two is given."""
+
+    case: str | None
+    compare: str | None
+    fidelity: NocFidelity
+    budget: int | None
+    talk: Talk
+
+
+@dataclass(frozen=True)
 class Help:
     """What `--help`, `--version` or no arguments at all ask for: a text and an exit code."""
 
@@ -117,7 +133,7 @@ class Help:
     code: int
 
 
-Command = Run | Check | Show | Cache | Help
+Command = Run | Check | Show | Cache | Noc | Help
 
 
 class _Parser(argparse.ArgumentParser):
@@ -307,6 +323,37 @@ def _read_show(values: argparse.Namespace) -> Show:
     )
 
 
+def _noc_parser() -> _Parser:
+    parser = _Parser(
+        prog="wscc noc",
+        usage="wscc noc CASE.json [flags]\n       wscc noc --compare DIR [flags]",
+        description="Simulate traffic on a network, or compare a folder of cases with their "
+        "recorded results.",
+    )
+    add = parser.add_argument
+    add("case", metavar="CASE.json", nargs="?", help="a case, see docs/network.md")
+    add("--compare", metavar="DIR", help="every case of a folder against its recorded result")
+    add("--fidelity", default="fluid", metavar="LEVEL", help="bound, fluid (default) or flit")
+    add("--budget", metavar="N", help="most steps of a simulation (2000000000)")
+    _add_talk(parser)
+    return parser
+
+
+def _read_noc(values: argparse.Namespace) -> Noc:
+    if values.case is None and values.compare is None:
+        raise UserError("wscc noc: CASE.json or --compare DIR is missing")
+    if values.case is not None and values.compare is not None:
+        raise UserError("wscc noc: CASE.json and --compare exclude each other")
+    one_of("--fidelity", values.fidelity, NOC_FIDELITIES)
+    return Noc(
+        case=values.case,
+        compare=values.compare,
+        fidelity=next(level for level in NOC_FIDELITIES if level == values.fidelity),
+        budget=None if values.budget is None else whole("--budget", values.budget, MAX_BUDGET),
+        talk=_talk(values),
+    )
+
+
 def _cache_parser() -> _Parser:
     parser = _Parser(prog="wscc cache", description="List what is cached, or clear it.")
     parser.add_argument("action", nargs="?", metavar="clear", help="remove every entry")
@@ -378,4 +425,5 @@ _READERS: dict[str, tuple[Callable[[], _Parser], Callable[[argparse.Namespace], 
     "check": (_check_parser, _read_check),
     "show": (_show_parser, _read_show),
     "cache": (_cache_parser, _read_cache),
+    "noc": (_noc_parser, _read_noc),
 }

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..ir.errors import UserError
-from .arguments import Cache, Check, Help, Run, Show, Talk, read_arguments
+from .arguments import Cache, Check, Help, Noc, Run, Show, Talk, read_arguments
 
 DONE, INFEASIBLE, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -61,12 +61,16 @@ def _help(command: Help) -> int:
     return command.code
 
 
-def _carry_out(command: Run | Check | Show | Cache) -> int:
+def _carry_out(command: Run | Check | Show | Cache | Noc) -> int:
     match command:
         case Run():
             from .run import run
 
             return run(command)
+        case Noc():
+            from .noc import noc
+
+            return noc(command)
         case Check() | Show() | Cache():
             from . import commands
 

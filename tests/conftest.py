@@ -26,6 +26,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiled code is kept between sessions: making it takes longer than most tests."""
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(config.rootpath / ".pytest_cache" / "numba"))
+
+
 @pytest.fixture(scope="session")
 def reference(request: pytest.FixtureRequest) -> Path:
     """The folder of the full reference data; skips the test where there is none."""

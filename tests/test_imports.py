@@ -28,7 +28,10 @@ MAY_IMPORT = {
 }
 """By folder of the package, its root being ''; a folder may always import itself."""
 
-HEAVY = ("torch", "transformers", "botorch", "ortools", "numpy", "networkx", "lark", "pint", "rich")
+HEAVY = (
+    *("torch", "transformers", "botorch", "ortools", "numpy", "networkx", "lark", "numba"),
+    *("pint", "rich"),
+)
 
 
 def sources(*folders: str) -> list[Path]:

@@ -53,9 +53,10 @@ class Timing(NamedTuple):
         return self.routing + allocation + self.traversal
 
 
-# Routers: where their entries and exits begin, flits held, whether on the list of active ones.
-# The column behind the last router ends the last one's ports.
-ENTRIES, EXITS, HELD, LISTED = range(4)
+# Routers: where their entries and exits begin, flits held, whether on the list of active ones,
+# when the last heads began route computation and the last flits traversal. The column behind the
+# last router ends the last one's ports.
+ENTRIES, EXITS, HELD, LISTED, ROUTED, TRAVERSED = range(6)
 
 # Entries (input ports): the exit that feeds it, or ~terminal; its router; whose turn it is at
 # the exits; whose turn it is among its virtual channels; when it is free again.

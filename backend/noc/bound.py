@@ -20,6 +20,10 @@ from .network import Network
 from .pieces import numbered
 from .routes import Routes
 
+# Columns of a channel: flits; the earliest cycle of one; the fewest cycles from one to the end;
+# cycles of latency, and a flit.
+FLITS, EARLIEST, REST, LATENCY, PERIOD = range(5)
+
 ENDS = 3
 """Cycles of a message on its injection and ejection channels beyond the routers' own."""
 
@@ -29,39 +33,64 @@ def bound_of(
 ) -> tuple[Ints, Ints, int]:
     """The earliest cycle at which each message is ready and at which it has arrived, and at which
     all have."""
-    crossed = np.concatenate([routes.channels, network.first_injection + flows.source])
-    used, column = numbered(crossed, network.channels)
-    ready, finish = flows.release.astype(np.int64), np.zeros(flows.count, np.int64)
-    after = np.zeros(flows.count, np.int64)
-    load = np.zeros((3, len(used)), np.int64)
-    load[1] = NEVER
-    load[2] = NEVER
-    latency, period = network.latency_of(used), network.period_of(used)
+    used, channels, injection = _columns(network, flows, routes)
+    columns = np.zeros((len(used), 5), np.int64)
+    columns[:, [EARLIEST, REST]] = NEVER
+    columns[:, LATENCY] = network.latency_of(used)
+    columns[:, PERIOD] = network.period_of(used)
+    even = network.latency if network.period == 1 and len(network.special) == 0 else 0
+    ready, finish = flows.release.copy(), np.empty(flows.count, np.int64)
+    after, between = np.zeros((2, flows.count), np.int64)
     last = _paths(
-        network.timing, flows.flits, flows.packet_flits, flows.delay, routes.first, column,
-        latency, period, order.order, order.first, order.successor, ready, finish, after,
+        network.timing, flows.flits, flows.delay, routes.first, channels, columns, even,
+        order.order, order.first, order.successor, ready, finish, after, between,
     )  # fmt: skip
     busiest = _channels(
-        network.timing, flows.flits, routes.first, column, latency, period, ready, after, load
-    )
+        network.timing, flows.flits, routes.first, channels, injection, columns, ready, after,
+        between,
+    )  # fmt: skip
     return ready, finish, max(last, busiest)
+
+
+def _columns(network: Network, flows: Flows, routes: Routes) -> tuple[Ints, Ints, Ints]:
+    """The channels that have a column, and the columns of the routes' and of the injection
+    channels; where most are used, every channel has one."""
+    injection = network.first_injection + flows.source
+    if network.channels <= 65_536 + len(routes.channels):
+        return np.arange(network.channels), routes.channels, injection
+    crossed = np.concatenate([routes.channels, injection])
+    used, column = numbered(crossed, network.channels)
+    return used, column[: -flows.count], column[-flows.count :]
 
 
 @compiled
 def _paths(
-    timing: Timing, flits: Ints, packet_flits: int, delay: Ints, first: Ints, column: Ints,
-    latency: Ints, period: Ints, order: Ints, first_successor: Ints, successor: Ints,
-    ready: Ints, finish: Ints, after: Ints,
+    timing: Timing, flits: Ints, delay: Ints, first: Ints, channels: Ints, columns: Ints,
+    even: int, order: Ints, first_successor: Ints, successor: Ints, ready: Ints, finish: Ints,
+    after: Ints, between: Ints,
 ) -> int:  # fmt: skip
-    """Fill in when messages are ready and finish at the earliest, each alone; and how long after
-    its finish the last of those ends that wait for it."""
+    """Fill in when messages are ready and finish at the earliest, each alone; how long after its
+    finish the last of those ends that wait for it; and the latencies of its links.
+
+    Where a channel is slow its flits fall behind the first, and past it they may catch up by what
+    a router's stages take for a head and not for the flits that follow one. `even` is the
+    latency of every link where none is slow, else 0.
+    """
+    head_cycles, body_cycles = _head_cycles(timing), 1 + timing.traversal
     last = 0
     for message in order:
-        taken = _alone(
-            timing, int(flits[message]), packet_flits, first, column, latency, period, message
-        )
+        begin, end = first[message], first[message + 1]
+        behind, latencies = flits[message] - 1, (end - begin - 1) * even
+        if not even:
+            for at in range(begin, end - 1):
+                latencies += columns[channels[at], LATENCY]
+                caught_up = (end - at - 1) * (head_cycles - body_cycles)
+                slow = (flits[message] - 1) * columns[channels[at], PERIOD]
+                behind = max(behind, slow - caught_up)
+        between[message] = latencies
+        taken = ENDS + (end - begin) * head_cycles + latencies + behind
         finish[message] = ready[message] + taken
-        last = max(last, int(finish[message]))
+        last = max(last, finish[message])
         for at in range(first_successor[message], first_successor[message + 1]):
             waiting = successor[at]
             earliest = finish[message] + 1 + delay[waiting]
@@ -72,34 +101,7 @@ def _paths(
             waiting = successor[at]
             taken = finish[waiting] - ready[waiting]
             after[message] = max(after[message], 1 + delay[waiting] + taken + after[waiting])
-    return last
-
-
-@compiled
-def _alone(
-    timing: Timing, flits: int, packet_flits: int, first: Ints, column: Ints, latency: Ints,
-    period: Ints, message: int,
-) -> int:  # fmt: skip
-    """Cycles of a message that has the network to itself, at the least.
-
-    Where a channel is slow its flits fall behind the first; past it the last packet's head takes
-    all stages of a router, but the flits that follow a head only the switch.
-    """
-    begin, end = first[message], first[message + 1]
-    head_cycles, body_cycles = _head_cycles(timing), 1 + timing.traversal
-    routers = end - begin
-    total = ENDS + routers * head_cycles
-    for at in range(begin, end - 1):
-        total += latency[column[at]]
-    last_packet = flits - (flits - 1) // packet_flits * packet_flits
-    worst = flits - 1
-    for at in range(begin, end):
-        slow = period[column[at]]
-        if slow > 1:
-            behind = (flits - last_packet) * slow + last_packet - 1
-            caught_up = (end - at - 1) * (head_cycles - body_cycles)
-            worst = max(worst, behind, (flits - 1) * slow - caught_up)
-    return total + worst
+    return int(last)
 
 
 @compiled
@@ -112,36 +114,34 @@ def _head_cycles(timing: Timing) -> int:
 
 @compiled
 def _channels(
-    timing: Timing, flits: Ints, first: Ints, column: Ints, latency: Ints, period: Ints,
-    ready: Ints, after: Ints, load: Ints,
+    timing: Timing, flits: Ints, first: Ints, channels: Ints, injection: Ints, columns: Ints,
+    ready: Ints, after: Ints, between: Ints,
 ) -> int:  # fmt: skip
-    """The latest end that any channel's load forces. The rows of `load`: flits, the earliest
-    cycle of one, the fewest cycles from it to the end."""
+    """The latest end that any channel's load forces."""
     head_cycles, body_cycles = _head_cycles(timing), 1 + timing.traversal
-    messages = first.size - 1
-    for message in range(messages):
+    for message in range(first.size - 1):
         begin, end = first[message], first[message + 1]
-        rest = ENDS + (end - begin) * body_cycles + after[message]
-        for at in range(begin, end - 1):
-            rest += latency[column[at]]
-        _load(load, int(column[first[messages] + message]), flits[message], ready[message], rest)
         earliest = ready[message]
+        rest = ENDS + (end - begin) * body_cycles + between[message] + after[message]
+        _load(columns, injection[message], flits[message], earliest, rest)
         for at in range(begin, end):
             earliest += head_cycles
             rest -= body_cycles
-            _load(load, int(column[at]), flits[message], earliest, rest)
-            earliest += latency[column[at]]
-            rest -= latency[column[at]]
+            _load(columns, channels[at], flits[message], earliest, rest)
+            earliest += columns[channels[at], LATENCY]
+            rest -= columns[channels[at], LATENCY]
     last = 0
-    for channel in range(load.shape[1]):
-        busy = (load[0, channel] - 1) * period[channel]
-        last = max(last, int(load[1, channel] + busy + load[2, channel]))
-    return last
+    for column in range(columns.shape[0]):
+        if columns[column, FLITS] == 0:
+            continue
+        busy = (columns[column, FLITS] - 1) * columns[column, PERIOD]
+        last = max(last, columns[column, EARLIEST] + busy + columns[column, REST])
+    return int(last)
 
 
 @compiled
-def _load(load: Ints, channel: int, flits: int, earliest: int, rest: int) -> None:
+def _load(columns: Ints, column: int, flits: int, earliest: int, rest: int) -> None:
     """Add a message to a channel."""
-    load[0, channel] += flits
-    load[1, channel] = min(load[1, channel], earliest)
-    load[2, channel] = min(load[2, channel], rest)
+    columns[column, FLITS] += flits
+    columns[column, EARLIEST] = min(columns[column, EARLIEST], earliest)
+    columns[column, REST] = min(columns[column, REST], rest)

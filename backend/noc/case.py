@@ -40,6 +40,7 @@ _MOST_VCS = 256
 class Measured:
     """What a reference simulator found: cycles by message, and its CPU seconds (0: unknown)."""
 
+    ready: Ints
     finish: Ints
     makespan: int
     seconds: float
@@ -107,7 +108,7 @@ def case_of(found: Any, name: str) -> Case:
         network,
         flows,
         np.concatenate([np.arange(width * height), nodes]),
-        _measured(case, flows.count),
+        _measured(case, flows),
     )
 
 
@@ -255,21 +256,29 @@ def _dependencies(case: Mapping[str, Any], count: int) -> tuple[list[int], list[
     return waiting, awaited, delay
 
 
-def _measured(case: Mapping[str, Any], count: int) -> Measured | None:
+def _measured(case: Mapping[str, Any], flows: Flows) -> Measured | None:
     if case.get("result") is None:
         return None
     result = _object(case["result"], "result")
-    finish = [
-        _whole(cycle, f"result.finish[{at}]", 0, 1 << 60)
-        for at, cycle in enumerate(_list(_needed(result, "finish", "result"), "result.finish"))
-    ]
-    if len(finish) != count:
-        raise UserError(f"result.finish: {len(finish)} entries for {count} messages")
+    finish = _cycles(_needed(result, "finish", "result"), "result.finish", flows.count)
+    ready = flows.release
+    if "ready" in result:
+        ready = _cycles(result["ready"], "result.ready", flows.count)
     makespan = _whole(_needed(result, "makespan", "result"), "result.makespan", 1, 1 << 60)
     seconds = result.get("booksim_cpu_s", 0.0)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
         raise UserError(f"result.booksim_cpu_s: {_shown(seconds)} is no time")
-    return Measured(np.array(finish, np.int64), makespan, float(seconds))
+    return Measured(ready, finish, makespan, float(seconds))
+
+
+def _cycles(values: Any, what: str, count: int) -> Ints:
+    """A cycle for every message."""
+    cycles = [
+        _whole(cycle, f"{what}[{at}]", 0, 1 << 60) for at, cycle in enumerate(_list(values, what))
+    ]
+    if len(cycles) != count:
+        raise UserError(f"{what}: {len(cycles)} entries for {count} messages")
+    return np.array(cycles, np.int64)
 
 
 def _terminal(value: Any, terminal: Mapping[int, int], cores: int, what: str) -> int:

@@ -40,7 +40,7 @@ class Circuits:
 class Streams:
     """S streams of a plan in the order of their service, and what each message is of them.
 
-    words: words; source: nodes; step: of the plan; all (S,)
+    words: words; period: cycles a word on the slowest channel; step: of the plan; all (S,)
     channel, offset: what stream s holds, and how many cycles after its first word leaves the
         core that word comes there, are `[first[s]:first[s + 1]]`
     stream, travel: of every message: its stream, and cycles of a word from core into core
@@ -48,7 +48,6 @@ class Streams:
 
     words: Ints
     period: Ints
-    source: Ints
     step: Ints
     first: Ints
     channel: Ints
@@ -86,19 +85,26 @@ class CircuitOutcome:
 
 
 def simulate_circuits(
-    plan: Plan, network: Network, circuits: Circuits | None = None, relays: bool = True
+    plan: Plan,
+    network: Network,
+    circuits: Circuits | None = None,
+    relays: bool = True,
+    release: Ints | None = None,
 ) -> CircuitOutcome:
     """Run a plan on static routes; of `network` counts its shape and its links.
 
     Only a message with the same blocks as the one it waits for can relay it word by word; others
-    wait for all of it.
+    wait for all of it. `release`: (n,) the cycle from which each member may send.
     """
     circuits = circuits or Circuits()
     streams = _streams_of(plan, network, circuits)
     links = streams.channel < network.first_ejection
     into_core = ~links & (streams.channel < network.first_injection)
     turns = np.where(into_core, circuits.turn_cycles, 0)
-    begin, end = _served(streams, turns, plan.waits, _relayed(plan, relays))
+    earliest = np.zeros(len(streams.words), np.int64)
+    if release is not None:
+        earliest[streams.stream] = release[plan.messages.source]
+    begin, end = _served(streams, earliest, turns, plan.waits, _relayed(plan, relays))
     words = np.repeat(streams.words, np.diff(streams.first))
     used, at = np.unique(streams.channel, return_inverse=True)
     loads = np.zeros(len(used), np.int64)
@@ -136,7 +142,6 @@ def _streams_of(plan: Plan, network: Network, circuits: Circuits) -> Streams:
     return Streams(
         words=-(-plan.bytes[lead] // circuits.word_bytes),
         period=period,
-        source=source[lead],
         step=table.step[lead],
         first=np.searchsorted(of_stream, np.arange(len(lead) + 1)),
         channel=held[once],
@@ -156,10 +161,13 @@ def _relayed(plan: Plan, relays: bool) -> Bools:
     return same & relays
 
 
-def _served(streams: Streams, turns: Ints, waits: Ints, relayed: Bools) -> tuple[Ints, Ints]:
+def _served(
+    streams: Streams, earliest: Ints, turns: Ints, waits: Ints, relayed: Bools
+) -> tuple[Ints, Ints]:
     """(S,) cycle of each stream's first word at its source, and the one after its last.
 
-    `turns` is how long each held channel takes to go over to another step.
+    `earliest` is when each may begin, `turns` how long each held channel takes to go over to
+    another step.
     """
     order = np.argsort(streams.stream[waits[0]], kind="stable")
     waiting, awaited, relayed = streams.stream[waits[0]][order], waits[1][order], relayed[order]
@@ -175,7 +183,7 @@ def _served(streams: Streams, turns: Ints, waits: Ints, relayed: Bools) -> tuple
         mine = waiting[pairs] - low
         done = end[from_stream[pairs]] + travel[pairs]
         opened = np.where(relayed[pairs], begin[from_stream[pairs]] + travel[pairs], done)
-        start, last = np.zeros(high - low, np.int64), np.zeros(high - low, np.int64)
+        start, last = earliest[low:high].copy(), np.zeros(high - low, np.int64)
         np.maximum.at(start, mine, opened)
         np.maximum.at(last, mine, done)
         rows = slice(streams.first[low], streams.first[high])

@@ -10,12 +10,13 @@ Example:
     [6144, 6144, 6144, 6144]
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ...ir.errors import UserError
+from ...ir.errors import UserError, nearest
 from . import collectives_lines as lines
 from .arrays import Ints
 from .collectives_plan import (
@@ -30,12 +31,13 @@ from .collectives_plan import (
 )
 
 AllReduce = Literal["ring", "halving_doubling", "tree", "chain", "star", "two_phase",
-                    "two_dimensional"]  # fmt: skip
-Line = Literal["ring", "tree", "chain", "star", "two_phase"]
+                    "two_phase_first", "two_dimensional"]  # fmt: skip
+Line = Literal["ring", "tree", "chain", "star", "two_phase", "two_phase_first"]
 Scatter = Literal["ring", "halving", "two_dimensional"]
 Gather = Literal["ring", "doubling", "two_dimensional", "multicast"]
-Reduce = Literal["tree", "chain", "star", "two_phase"]
-Broadcast = Literal["multicast", "tree", "chain", "scatter_all_gather"]
+Reduce = Literal["tree", "chain", "star", "two_phase", "two_phase_first"]
+Broadcast = Literal["multicast", "tree", "chain", "star", "two_phase", "two_phase_first",
+                    "scatter_all_gather"]  # fmt: skip
 
 
 def all_reduce(
@@ -51,8 +53,8 @@ def all_reduce(
 
     `ring`: reduce-scatter and all-gather; `halving_doubling`: the same in log2 n steps each;
     `two_dimensional`: what `line` says over rows, columns and rows again; the others reduce to one
-    member and broadcast the sum back along the same messages, or by a `multicast` of the network. `group`:
-    as in `reduce`.
+    member and broadcast the sum back along the same messages, or by a `multicast` of the network.
+    `group`: as in `reduce`.
     """
     nodes, n = _members(members, algorithm == "two_dimensional")
     blocks = 1
@@ -61,14 +63,16 @@ def all_reduce(
         scatter, gather = _rows_then_columns(rows, columns), _columns_then_rows(rows, columns)
         table, blocks = one_after_another([scatter, gather]), n
     elif algorithm == "two_dimensional":
-        table = _through_one_column(*nodes.shape, line)
+        rows, columns = nodes.shape
+        table = _through_one_column(rows, columns, line)
     elif algorithm == "ring":
         table = one_after_another([lines.ring_reduce_scatter(n), lines.ring_all_gather(n)])
         blocks = n
     elif algorithm == "halving_doubling":
         table, blocks = lines.halving_doubling(n), 1 << (n.bit_length() - 1)
     else:
-        down, root = _reduction(n, algorithm, None, group)
+        root = _root(n, algorithm, None, group)
+        down = _reduction(n, algorithm, root, group)
         back = lines.multicast(n, root) if multicast else _way_back(n, root, algorithm, group)
         table = one_after_another([down, back])
     held = np.ones((n, blocks), np.bool_)
@@ -119,11 +123,13 @@ def reduce(
 ) -> Plan:
     """The root ends with the sum of all members' vectors.
 
-    The root is a position among the members: the first if not given; two phases have their own, in
-    the middle. Their first is among `group` members each, about sqrt(n) if not given.
+    The root is a position among the members: the first if not given. Two phases have their own, in
+    the middle of the middle group, or the very first; their groups have `group` members, about
+    sqrt(n) if not given.
     """
     nodes, n = _members(members)
-    table, at = _reduction(n, algorithm, root, group)
+    at = _root(n, algorithm, root, group)
+    table = _reduction(n, algorithm, at, group)
     ends = np.zeros((n, 1), np.bool_)
     ends[at] = True
     held = np.ones((n, 1), np.bool_)
@@ -135,27 +141,26 @@ def broadcast(
     size: int,
     algorithm: Broadcast = "tree",
     chunks: int = 1,
-    root: int = 0,
+    root: int | None = None,
+    group: int | None = None,
 ) -> Plan:
-    """Every member ends with the root's vector.
+    """Every member ends with the root's vector. Root and `group` are as in `reduce`.
 
     `multicast` needs a network that copies words on their way; `scatter_all_gather` (Chan et al.,
     2007, section 7.2) sends part i to member i and then runs a ring.
     """
     nodes, n = _members(members)
-    blocks = 1
+    root, blocks = _root(n, algorithm, root, group), 1
     if algorithm == "scatter_all_gather":
         others = np.delete(np.arange(n), root)
-        scatter = messages(0, root, others, others)
         ring = lines.ring_all_gather(n)
         needed = ring.destination != root
-        ring = Messages(*(column[needed] for column in ring))
-        table, blocks = one_after_another([scatter, ring]), n
+        ring = ring.at(np.flatnonzero(needed))
+        table, blocks = one_after_another([messages(0, root, others, others), ring]), n
     elif algorithm == "multicast":
         table = lines.multicast(n, root)
     else:
-        tree = algorithm == "tree"
-        table = lines.tree_broadcast(n, root) if tree else lines.chain_broadcast(n, root)
+        table = _way_back(n, root, algorithm, group)
     starts = np.zeros((n, blocks), np.bool_)
     starts[root] = True
     ends = np.ones((n, blocks), np.bool_)
@@ -209,34 +214,41 @@ def _members(members: npt.ArrayLike, two_dimensional: bool = False) -> tuple[Int
     return nodes, nodes.size
 
 
-def _reduction(
-    n: int, algorithm: str, root: int | None = None, group: int | None = None
-) -> tuple[Messages, int]:
-    if algorithm == "two_phase":
-        if root is not None:
-            raise UserError("a two-phase reduction ends in the middle, not in a root of choice")
-        return lines.two_phase_reduce(n, group)
+_PLACES: dict[str, lines.Place] = {"two_phase": "middle", "two_phase_first": "first"}
+
+
+def _root(n: int, algorithm: str, root: int | None, group: int | None = None) -> int:
+    if algorithm not in _PLACES:
+        return root or 0
+    if root is not None:
+        raise UserError("two phases end where their groups say, not in a root of choice")
+    return lines.two_phase_root(n, group, _PLACES[algorithm])
+
+
+def _reduction(n: int, algorithm: str, root: int, group: int | None = None) -> Messages:
+    if algorithm in _PLACES:
+        return lines.two_phase_reduce(n, group, _PLACES[algorithm])
     table = {"tree": lines.tree_reduce, "chain": lines.chain_reduce, "star": lines.star_reduce}
     if algorithm not in table:
-        raise UserError(f"there is no reduction {algorithm!r}")
-    return table[algorithm](n, root or 0), root or 0
+        raise UserError(f"there is no reduction {algorithm!r}{nearest(algorithm, table)}")
+    return table[algorithm](n, root)
 
 
 def _way_back(n: int, root: int, algorithm: str, group: int | None = None) -> Messages:
-    if algorithm == "two_phase":
-        return lines.two_phase_broadcast(n, group)
+    if algorithm in _PLACES:
+        return lines.two_phase_broadcast(n, group, _PLACES[algorithm])
     if algorithm == "chain":
         return lines.chain_broadcast(n, root)
     if algorithm == "tree":
         return lines.tree_broadcast(n, root)
-    return messages(0, root, np.delete(np.arange(n), root))
+    return lines.star_broadcast(n, root)
 
 
 def _everyone_to_all(n: int) -> Messages:
     member = np.arange(n)
     source = np.repeat(member, n - 1)
     table = messages(0, source, np.concatenate([np.delete(member, i) for i in member]), source)
-    return table._replace(stream=source)
+    return replace(table, stream=source)
 
 
 def _grid(rows: int, columns: int) -> tuple[Ints, Ints, Ints]:
@@ -262,12 +274,12 @@ def _columns_then_rows(rows: int, columns: int) -> Messages:
 def _through_one_column(rows: int, columns: int, line: str) -> Messages:
     by_row, by_column, _ = _grid(rows, columns)
     no_offset = np.zeros(rows, np.int64)
-    across, at = _reduction(columns, line)
-    down, root = _reduction(rows, line)
+    at, root = _root(columns, line, None), _root(rows, line, None)
+    both_ways = [_reduction(rows, line, root), _way_back(rows, root, line)]
     return one_after_another(
         [
-            over_lines(across, by_row, no_offset),
-            renamed(one_after_another([down, _way_back(rows, root, line)]), by_column[at]),
+            over_lines(_reduction(columns, line, at), by_row, no_offset),
+            renamed(one_after_another(both_ways), by_column[at]),
             over_lines(_way_back(columns, at, line), by_row, no_offset),
         ]
     )

@@ -19,6 +19,8 @@ from .simulate import Fidelity, Outcome, simulate
 def simulate_plan(plan: Plan, network: Network, flows: Flows, fidelity: Fidelity) -> Outcome:
     """`simulate` for the messages of a plan, which `flows` are.
 
+    With multicasts the makespan counts a channel once a stream; the outcome's `loads` do not.
+
     Raises UserError for a multicast at another fidelity than `bound`.
     """
     if plan.multicasts and fidelity != "bound":
@@ -47,5 +49,5 @@ def _once(plan: Plan, outcome: Outcome) -> Outcome:
     np.add.at(load, at, flows.flits[message])
     begins = np.full(len(used), outcome.finish.max())
     np.minimum.at(begins, at, outcome.ready[message])
-    busiest = int((begins + load * network.period_of(used)).max())
+    busiest = int((begins + (load - 1) * network.period_of(used)).max())
     return replace(outcome, makespan=max(busiest, int(outcome.finish.max())))

@@ -6,6 +6,8 @@ Concurrency and Computation 19(13), 2007; chains and two phases: "Near-Optimal W
 Reduce", arXiv 2404.15888. Which data the blocks are is stated for each.
 """
 
+from typing import Literal
+
 import numpy as np
 
 from ...ir.errors import UserError
@@ -90,9 +92,18 @@ def _tree_levels(n: int, root: int, reduces: bool) -> list[Messages]:
 
 def star_reduce(n: int, root: int = 0) -> Messages:
     """Every member to the root, the nearest first; one block."""
+    return messages(0, _others(n, root), root, reduces=True)
+
+
+def star_broadcast(n: int, root: int = 0) -> Messages:
+    """The root to every member, the farthest first; one block."""
+    return messages(0, root, _others(n, root)[::-1])
+
+
+def _others(n: int, root: int) -> Ints:
+    """All but the root, the nearest first."""
     others = np.delete(np.arange(n), root)
-    others = others[np.argsort(abs(others - root), kind="stable")]
-    return messages(0, others, root, reduces=True)
+    return others[np.argsort(abs(others - root), kind="stable")]
 
 
 def chain_reduce(n: int, root: int = 0) -> Messages:
@@ -118,31 +129,51 @@ def multicast(n: int, root: int = 0) -> Messages:
     return messages(0, root, np.delete(np.arange(n), root), multicast=True)
 
 
-def groups_of(n: int, size: int | None = None) -> tuple[list[Ints], Ints, int]:
-    """Neighbours in groups of about sqrt(n) or `size`; the middle of each, and the middle group."""
+Place = Literal["middle", "first"]
+
+
+def groups_of(
+    n: int, size: int | None = None, place: Place = "middle"
+) -> tuple[list[Ints], list[int], int]:
+    """Neighbours in groups of about sqrt(n) or `size`; which of each is its root, counted in the
+    group; and the group of the last root."""
     size = size or max(1, round(n**0.5))
     groups = [np.arange(begin, min(begin + size, n)) for begin in range(0, n, size)]
-    roots = np.array([group[len(group) // 2] for group in groups])
-    return groups, roots, len(groups) // 2
+    if place == "first":
+        return groups, [0] * len(groups), 0
+    return groups, [len(group) // 2 for group in groups], len(groups) // 2
 
 
-def two_phase_reduce(n: int, size: int | None = None) -> tuple[Messages, int]:
-    """Chains from both ends of each group to its middle, then a chain over the middles.
+def two_phase_root(n: int, size: int | None = None, place: Place = "middle") -> int:
+    """Where a two-phase reduction ends."""
+    groups, roots, last = groups_of(n, size, place)
+    return int(groups[last][roots[last]])
 
-    One block; its sum ends in the middle of the middle group, which is also returned.
+
+def two_phase_reduce(n: int, size: int | None = None, place: Place = "middle") -> Messages:
+    """Chains inside each group to its root, then a chain over the roots; one block.
+
+    With roots in the middle, chains come from both ends, as in WaferLLM's kernels; with the first
+    of each as its root, from one, as in arXiv 2404.15888.
     """
-    groups, roots, middle = groups_of(n, size)
-    inside = [renamed(chain_reduce(len(g), len(g) // 2), g) for g in groups if len(g) > 1]
-    across = renamed(chain_reduce(len(groups), middle), roots)
-    return one_after_another([at_once(inside), across]), int(roots[middle])
+    groups, roots, last = groups_of(n, size, place)
+    inside = [
+        renamed(chain_reduce(len(group), root), group)
+        for group, root in zip(groups, roots, strict=True)
+    ]
+    ends = np.array([group[root] for group, root in zip(groups, roots, strict=True)])
+    return one_after_another([at_once(inside), renamed(chain_reduce(len(groups), last), ends)])
 
 
-def two_phase_broadcast(n: int, size: int | None = None) -> Messages:
+def two_phase_broadcast(n: int, size: int | None = None, place: Place = "middle") -> Messages:
     """The same way back without multicast; one block."""
-    groups, roots, middle = groups_of(n, size)
-    across = renamed(chain_broadcast(len(groups), middle), roots)
-    inside = [renamed(chain_broadcast(len(g), len(g) // 2), g) for g in groups if len(g) > 1]
-    return one_after_another([across, at_once(inside)])
+    groups, roots, last = groups_of(n, size, place)
+    inside = [
+        renamed(chain_broadcast(len(group), root), group)
+        for group, root in zip(groups, roots, strict=True)
+    ]
+    ends = np.array([group[root] for group, root in zip(groups, roots, strict=True)])
+    return one_after_another([renamed(chain_broadcast(len(groups), last), ends), at_once(inside)])
 
 
 def all_to_all(n: int) -> Messages:

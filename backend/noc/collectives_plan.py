@@ -1,14 +1,13 @@
 """Messages of a collective: who sends which data to whom, and what must have come before.
 
-Algorithms (collectives_lines.py, collectives_grids.py) write tables of messages step by step; the
-dependencies are derived from what each message reads. What a plan costs is in
-collectives_cost.py, what it computes in values.py.
+Algorithms (collectives_lines.py) write tables of messages step by step; the dependencies are
+derived from what each message reads. What a plan costs is in collectives_cost.py, what it
+computes in values.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,9 @@ from .flows import Flows, flows_of
 Bools = npt.NDArray[np.bool_]
 
 
-class Messages(NamedTuple):
-    """A table with a row for every message: six arrays of one length.
+@dataclass(frozen=True, eq=False)
+class Messages:
+    """A table with a row for every message: seven arrays of one length.
 
     A message of a step reads what its source holds after all earlier steps. `source` and
     `destination` count members, and blocks `first` to `first + count - 1` travel. Messages with
@@ -36,6 +36,18 @@ class Messages(NamedTuple):
     reduces: Bools
     """Added to what the destination holds; otherwise a copy takes its place."""
     stream: Ints
+
+    def at(self, rows: Ints) -> "Messages":
+        """Some of the messages, in the order of `rows`."""
+        return Messages(
+            self.step[rows],
+            self.source[rows],
+            self.destination[rows],
+            self.first[rows],
+            self.count[rows],
+            self.reduces[rows],
+            self.stream[rows],
+        )
 
     @property
     def steps(self) -> int:
@@ -57,14 +69,14 @@ def messages(
     flat = [np.asarray(column, np.int64).ravel() for column in columns]
     size = len(flat[0])
     stream = np.zeros(size, np.int64) if multicast else np.arange(size)
-    return Messages(*flat, np.full(size, reduces), stream)
+    return Messages(flat[0], flat[1], flat[2], flat[3], flat[4], np.full(size, reduces), stream)
 
 
 def one_after_another(tables: Sequence[Messages]) -> Messages:
     """The steps of each table after all steps of the table before."""
     first = np.cumsum([0, *(table.steps for table in tables)])
     return at_once(
-        [t._replace(step=t.step + begin) for t, begin in zip(tables, first, strict=False)]
+        [replace(t, step=t.step + begin) for t, begin in zip(tables, first, strict=False)]
     )
 
 
@@ -73,14 +85,17 @@ def at_once(tables: Sequence[Messages]) -> Messages:
     if not tables:
         return messages(np.zeros(0), 0, 0)
     streams = np.cumsum([0, *(int(table.stream.max(initial=-1)) + 1 for table in tables)])
-    apart = [t._replace(stream=t.stream + s) for t, s in zip(tables, streams, strict=False)]
-    columns = (np.concatenate(column) for column in zip(*apart, strict=True))
-    return Messages(*columns)
+    apart = [replace(t, stream=t.stream + s) for t, s in zip(tables, streams, strict=False)]
+    columns = {
+        field.name: np.concatenate([getattr(table, field.name) for table in apart])
+        for field in fields(Messages)
+    }
+    return Messages(**columns)
 
 
 def renamed(table: Messages, members: Ints) -> Messages:
     """The same messages among other members: position i becomes `members[i]`."""
-    return table._replace(source=members[table.source], destination=members[table.destination])
+    return replace(table, source=members[table.source], destination=members[table.destination])
 
 
 def over_lines(table: Messages, lines: Ints, first: Ints, scale: int = 1) -> Messages:
@@ -102,7 +117,7 @@ def over_lines(table: Messages, lines: Ints, first: Ints, scale: int = 1) -> Mes
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A collective among members, message by message in the order of their steps.
 
@@ -224,7 +239,7 @@ def plan_of(
     full = before[cut_table.first + cut_table.count] > before[cut_table.first]
     kept = np.flatnonzero(full)
     kept = kept[np.argsort(cut_table.step[kept], kind="stable")]
-    cut_table = Messages(*(column[kept] for column in cut_table))
+    cut_table = cut_table.at(kept)
     return Plan(
         members=np.asarray(members, np.int64),
         block_bytes=cut.ravel(),

@@ -15,13 +15,13 @@ from typing import Literal
 import numpy as np
 
 from .arrays import Ints
-from .collectives import Line, all_reduce, broadcast, reduce, shift
+from .collectives import Line, Reduce, all_reduce, broadcast, reduce, shift
 from .collectives_cost import simulate_plan
-from .collectives_lines import groups_of, two_phase_broadcast
 from .collectives_plan import Plan
 from .collectives_rings import Rectangle, ring_in
+from .collectives_steps import repeated
 from .network import Network
-from .simulate import Fidelity
+from .simulate import Fidelity, Outcome
 
 Axis = Literal["rows", "columns"]
 
@@ -70,16 +70,23 @@ class RegularOutcome:
 
 
 def all_reduce_phases(
-    rows: int, columns: int, size: int, line: Line = "ring", folded: bool = True
+    rows: int,
+    columns: int,
+    size: int,
+    line: Line = "ring",
+    *,
+    folded: bool = True,
+    multicast: bool = False,
 ) -> list[Phase]:
     """An all-reduce of `size` bytes over rows, columns and rows again.
 
     `ring`: reduce-scatter over rows, all-reduce of the parts over columns, all-gather over rows;
     the rings are folded onto the lines, or have a last hop back (`folded` False, for a torus). The
-    others reduce every row into one core, all-reduce that column, and broadcast over the rows.
+    others reduce every row into one core, all-reduce that column, and broadcast over the rows, by
+    a `multicast` of the network or on the same way back.
     """
     if line != "ring":
-        return _through_one_column(rows, columns, size, line)
+        return _through_one_column(rows, columns, size, line, multicast)
     part = -(-size // columns)
     across = shift(_ring(columns, folded), part)
     down = shift(_ring(rows, folded), -(-part // rows))
@@ -96,15 +103,18 @@ def _ring(cores: int, folded: bool) -> Ints:
     return ring_in(Rectangle(1, cores, cores)).members
 
 
-def _through_one_column(rows: int, columns: int, size: int, line: Line) -> list[Phase]:
+def _through_one_column(
+    rows: int, columns: int, size: int, line: Reduce, multicast: bool
+) -> list[Phase]:
     row, column = np.arange(columns), np.arange(rows)
-    if line == "ring":
-        raise ValueError("a ring leaves no sum in a single column")
     into = reduce(row, size, line)
-    back = _way_back_plan(row, size, line, into)
+    if multicast:
+        back = broadcast(row, size, "multicast", root=int(np.flatnonzero(into.ends)[0]))
+    else:
+        back = broadcast(row, size, line)
     return [
         Phase("rows", into, 1, rows),
-        Phase("columns", all_reduce(column, size, line), 1, 1),
+        Phase("columns", all_reduce(column, size, line, multicast=multicast), 1, 1),
         Phase("rows", back, 1, rows),
     ]
 
@@ -120,17 +130,58 @@ def simulate_phases(
 ) -> RegularOutcome:
     """Run phases one after another on a row (n x 1) and a column (1 x n) of a mesh or torus.
 
-    The core in row r and column c is done with a phase `by_column[c] + by_row[r]` cycles after the
-    begin: phases along rows change only the first, phases along columns only the second.
+    The core in row r and column c may go on `along_row[c] + along_column[r]` cycles after the
+    begin: phases along rows change only the first, phases along columns only the second. At
+    `bound` the makespan is no less than what the busiest channel of a line needs.
     """
-    ready = {"rows": np.zeros(row.routers, np.int64), "columns": np.zeros(column.routers, np.int64)}
-    busiest = {"rows": np.zeros(row.channels), "columns": np.zeros(column.channels)}
+    networks: dict[Axis, Network] = {"rows": row, "columns": column}
+    ready = {axis: np.zeros(network.routers, np.int64) for axis, network in networks.items()}
+    busy = {axis: np.zeros(network.channels, np.int64) for axis, network in networks.items()}
     by_phase = []
+    last: dict[int, Ints] = {}
     for phase in phases:
-        network = row if phase.axis == "rows" else column
-        begin = ready[phase.axis][phase.plan.members]
-        repeated = phase.repeats > 1
-        release = None if repeated else begin
+        network, begin = networks[phase.axis], ready[phase.axis]
+        release = begin[phase.plan.members] if phase.repeats == 1 else None
         flows = phase.plan.flows(flit_bytes, packet_flits, delay=delay, release=release)
         outcome = simulate_plan(phase.plan, network, flows, fidelity)
-    raise NotImplementedError
+        arrive = outcome.finish
+        if phase.repeats > 1:
+            other = int(ready["columns" if phase.axis == "rows" else "rows"].max())
+            before = last[id(phase.plan)] - other if id(phase.plan) in last else None
+            arrive = _arrivals(phase, outcome, begin, before)
+            last[id(phase.plan)] = arrive + other
+        np.maximum.at(begin, flows.destination, arrive + 1 + delay)
+        channels, flits = outcome.loads
+        busy[phase.axis][channels] += phase.repeats * flits * network.period_of(channels)
+        done = int(sum(each.max() for each in ready.values())) - 1 - delay
+        by_phase.append(max(0, done))
+    least = max(int(each.max()) for each in busy.values()) if fidelity == "bound" else 0
+    return RegularOutcome(
+        fidelity=fidelity,
+        makespan=max(by_phase[-1], least),
+        by_phase=tuple(by_phase),
+        simulated=sum(len(phase.plan) for phase in phases),
+        messages=sum(len(phase.plan) * phase.repeats * phase.copies for phase in phases),
+        copies=tuple(phase.copies for phase in phases),
+        steps=tuple(phase.repeats for phase in phases),
+    )
+
+
+def _arrivals(phase: Phase, outcome: Outcome, begin: Ints, last: Ints | None) -> Ints:
+    """(m,) when each message of a repeated step arrives for the last time.
+
+    A message takes as long as in the simulated step, and comes no sooner after that of the step
+    before than the slowest channel of its route lets it; `last` is that of an earlier phase.
+    """
+    flows, routes, network = outcome.flows, outcome.routes, outcome.network
+    periods = network.period_of(routes.channels)
+    return repeated(
+        flows.source,
+        flows.destination,
+        begin,
+        taken=outcome.finish - outcome.ready,
+        service=flows.flits * np.maximum.reduceat(periods, routes.first[:-1]),
+        wait=1 + flows.delay,
+        repeats=phase.repeats,
+        last=last,
+    )

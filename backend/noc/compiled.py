@@ -18,10 +18,10 @@ from ...ir.store import default_folder, digest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-if "NUMBA_CACHE_DIR" not in os.environ:
-    _texts = [path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
-    _key = digest(*(text for text in _texts if "compiled" in text))
-    setattr(config, "CACHE_DIR", str(default_folder() / "numba" / _key[:16]))  # noqa: B010
+_texts = [path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
+_key = digest(*(text for text in _texts if "compiled" in text))
+_base = os.environ.get("NUMBA_CACHE_DIR") or default_folder() / "numba"
+setattr(config, "CACHE_DIR", str(Path(_base) / _key[:16]))  # noqa: B010
 
 _njit: Callable[..., Any] = numba.njit
 

@@ -25,6 +25,7 @@ from .arrays import (
     ENTRY_ROUTER,
     ENTRY_TURN,
     EXIT,
+    EXIT_FREE,
     EXIT_TURN,
     EXIT_VC,
     EXITS,
@@ -52,6 +53,7 @@ from .arrays import (
     PERIOD,
     RIGHT_VALUE,
     ROUTE,
+    ROUTED,
     ROUTERS,
     RUNNING,
     SENDING,
@@ -64,6 +66,7 @@ from .arrays import (
     TAIL,
     TAKEN,
     TERMINALS,
+    TRAVERSED,
     VC,
     VC_TURN,
     WAITING,
@@ -119,7 +122,7 @@ def initial_state(ports: Ports, timing: Timing, traffic: Traffic) -> FlitState:
     queues[:, :PASSED] = -NEVER
     period = ports.exits[PERIOD, :]
     queued = np.where(period > 1, period * (OUTPUT_QUEUE_FLITS + 2), 0)
-    flight = ports.exits[LATENCY, :] + timing.traversal + timing.credit + queued + 3
+    flight = ports.exits[LATENCY, :] + 3 * timing.traversal + timing.credit + queued + 3
     slots, events = wheel_of(int(flight.max()), 2 * int(flight.sum()) + 8 * len(ports.injection))
     return FlitState(
         ports=ports,
@@ -269,6 +272,8 @@ def _buffer(
         now[ROUTERS] += 1
     if in_vcs[STAGE, channel] == IDLE:
         since = time + timing.routing
+        if timing.routing > 1:
+            since = _begin(routers, ROUTED, router, timing.routing, time) + timing.routing
         _ask(timing, in_vcs, messages, packets, route, channel, flit >> 2, since)
     elif count == 0:
         in_vcs[SINCE, channel] = time
@@ -356,8 +361,8 @@ def _allocate_switch(
         routers[HELD, router] -= 1
         now[MOVED] = time
         _send(
-            timing, time, channel, first_exit + best, entries, exits, in_vcs, flits, out_vcs,
-            queues, messages, packets, route, slots, events, now,
+            timing, time, routers, router, channel, first_exit + best, entries, exits, in_vcs,
+            flits, out_vcs, queues, messages, packets, route, slots, events, now,
         )  # fmt: skip
     for row in range(answers):
         grants[row] = NOTHING
@@ -367,9 +372,9 @@ def _allocate_switch(
 
 @compiled
 def _send(
-    timing: Timing, time: int, channel: int, out: int, entries: Ints, exits: Ints, in_vcs: Ints,
-    flits: Ints, out_vcs: Ints, queues: Ints, messages: Ints, packets: Ints, route: Ints,
-    slots: Ints, events: Ints, now: Ints,
+    timing: Timing, time: int, routers: Ints, router: int, channel: int, out: int, entries: Ints,
+    exits: Ints, in_vcs: Ints, flits: Ints, out_vcs: Ints, queues: Ints, messages: Ints,
+    packets: Ints, route: Ints, slots: Ints, events: Ints, now: Ints,
 ) -> None:  # fmt: skip
     """The flit in front of an entry's virtual channel leaves; its place goes back as a credit."""
     vcs = timing.vcs
@@ -380,6 +385,10 @@ def _send(
     exits[SENT, out] += 1
     out_vcs[OCCUPIED, target] += 1
     leaves = time + timing.traversal
+    if timing.traversal > 1:
+        began = _begin(routers, TRAVERSED, router, timing.traversal, time + 1)
+        leaves = max(began + timing.traversal - 1, exits[EXIT_FREE, out])
+        exits[EXIT_FREE, out] = leaves + 1
     if exits[PERIOD, out] > 1:
         leaves = _enqueue(exits, queues, out, leaves)
     schedule(slots, events, now, leaves + exits[LATENCY, out] + 1, FLIT, target, flit)
@@ -398,7 +407,25 @@ def _send(
     if in_vcs[COUNT, channel]:
         following = flits[channel, in_vcs[FIRST, channel]] >> 2
         since = time + 1 + timing.routing
+        if timing.routing > 1:
+            since = _begin(routers, ROUTED, router, timing.routing, time + 1) + timing.routing
         _ask(timing, in_vcs, messages, packets, route, channel, following, since)
+
+
+@compiled
+def _begin(routers: Ints, stage: int, router: int, cycles: int, asked: int) -> int:
+    """When a router's stage of more than a cycle begins with what asks for it.
+
+    As in BookSim2 it does not overlap: what comes while the stage is at work begins together,
+    when that is done.
+    """
+    began = routers[stage, router]
+    if asked >= began + cycles:
+        began = asked
+    elif asked > began:
+        began += cycles
+    routers[stage, router] = began
+    return began
 
 
 @compiled

@@ -241,8 +241,13 @@ def _check_sizes(network: Network) -> None:
         raise UserError("a link's latency and period must be at least 1")
     if timing.vcs < 1 or timing.buffer_flits < 1:
         raise UserError("a router needs a virtual channel and room for a flit")
-    if min(timing.routing, timing.credit) < 0 or min(timing[3:6]) < 1:
-        raise UserError("a router's delays are negative, or an allocation takes no cycle")
+    if min(timing.routing, timing.credit) < 0 or min(timing.vc_allocation, timing.traversal) < 1:
+        raise UserError("a router's delay is negative, or a stage of it takes no cycle")
+    if timing.switch_allocation != 1 or (timing.speculative and timing.vc_allocation != 1):
+        raise UserError(
+            "routers whose switch allocation, or speculative allocation of virtual channels, "
+            "takes more than one cycle are not modelled"
+        )
 
 
 def _routers(network: Network, values: npt.ArrayLike, what: str) -> Ints:

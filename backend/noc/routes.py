@@ -57,13 +57,14 @@ def routes_of(network: Network, flows: Flows) -> Routes:
     steps[taken] = np.diff(detour_first)[detour[taken]]
     first = np.zeros(flows.count + 1, np.int64)
     np.cumsum(steps, out=first[1:])
-    channels, classes = np.empty(first[-1], np.int64), np.zeros(first[-1], np.int64)
+    channels = np.empty(first[-1], np.int64)
+    classes = np.zeros(first[-1] if network.timing.classes > 1 else 0, np.int64)
     _fill(
         network.width, network.height, network.wraps, start, end,
         network.first_ejection + flows.destination, detour, detour_first, detour_channels,
         first, channels, classes,
     )  # fmt: skip
-    routes = Routes(first, channels, classes if network.timing.classes > 1 else classes * 0)
+    routes = Routes(first, channels, classes if classes.size else np.broadcast_to(0, first[-1]))
     _check_dead(network, flows, routes)
     return routes
 
@@ -81,31 +82,37 @@ def _fill(
             for place in range(first[message + 1] - at):
                 channels[at + place] = detour_channels[begin + place]
             continue
-        y, x = start[message] // width, start[message] % width
-        to_y, to_x = end[message] // width, end[message] % width
-        step = 1 if to_x > x else -1
-        if wraps and 2 * abs(to_x - x) > width - (to_x < x):
-            step = -step
-        past = 0
-        while x != to_x:
-            channels[at] = DIRECTIONS * (y * width + x) + (EAST if step > 0 else WEST)
-            x += step
-            if x < 0 or x >= width:
-                x, past = x % width, 1
-            classes[at] = past
-            at += 1
-        step = 1 if to_y > y else -1
-        if wraps and 2 * abs(to_y - y) > height - (to_y < y):
-            step = -step
-        past = 0
-        while y != to_y:
-            channels[at] = DIRECTIONS * (y * width + x) + (SOUTH if step > 0 else NORTH)
-            y += step
-            if y < 0 or y >= height:
-                y, past = y % height, 1
-            classes[at] = past
-            at += 1
+        (y, x), (to_y, to_x) = divmod(start[message], width), divmod(end[message], width)
+        at = _walk(channels, classes, at, start[message], x, to_x, width, 1, EAST, WEST, wraps)
+        at = _walk(
+            channels, classes, at, y * width + to_x, y, to_y, height, width, SOUTH, NORTH, wraps
+        )
         channels[at] = ejection[message]
+
+
+@compiled
+def _walk(
+    channels: Ints, classes: Ints, at: int, router: int, position: int, target: int, length: int,
+    stride: int, forward: int, backward: int, wraps: bool,
+) -> int:  # fmt: skip
+    """Write the links from a position to another of a row or column from `at` on; the place
+    behind them."""
+    distance, step = abs(target - position), 1 if target > position else -1
+    if wraps and 2 * distance > length - (target < position):
+        distance, step = length - distance, -step
+    link = DIRECTIONS * router + (forward if step > 0 else backward)
+    past = 0
+    for place in range(at, at + distance):
+        channels[place] = link
+        position += step
+        link += DIRECTIONS * stride * step
+        if position < 0 or position >= length:
+            position -= length * step
+            link -= DIRECTIONS * stride * step * length
+            past = 1
+        if wraps and classes.size:
+            classes[place] = past
+    return at + distance
 
 
 def _detours(network: Network, flows: Flows) -> tuple[Ints, Ints, Ints]:
@@ -144,14 +151,15 @@ def _links_of(network: Network, pair: tuple[int, int], path: Sequence[int]) -> I
 
 def _check_dead(network: Network, flows: Flows, routes: Routes) -> None:
     """Raises UserError for the first message whose route crosses a dead link or core."""
-    links = routes.channels
-    for dead, places, what in (
-        (network.dead_links, links, "the dead link"),
-        (network.dead_cores, links // DIRECTIONS, "a link of the dead core"),
+    for dead, per_place, what in (
+        (network.dead_links, 1, "the dead link"),
+        (network.dead_cores, DIRECTIONS, "a link of the dead core"),
     ):
         if len(dead) == 0:
             continue
-        crossed = np.flatnonzero(np.isin(places, dead) & (links < network.first_ejection))
+        links = routes.channels
+        is_dead = np.isin(links // per_place, dead) & (links < network.first_ejection)
+        crossed = np.flatnonzero(is_dead)
         if len(crossed):
             message = int(np.searchsorted(routes.first, crossed[0], side="right")) - 1
             raise UserError(

@@ -71,7 +71,7 @@ def tables_of(network: Network, flows: Flows, routes: Routes, order: Order) -> T
     entry_of = _inverse(by_entry)
 
     routers = np.union1d(leaving, entering)
-    table = np.zeros((4, len(routers) + 1), np.int64)
+    table = np.zeros((6, len(routers) + 1), np.int64)
     table[ENTRIES, :-1] = np.searchsorted(entering[by_entry], routers)
     table[EXITS, :-1] = np.searchsorted(leaving[by_exit], routers)
     table[[ENTRIES, EXITS], -1] = len(by_entry), len(by_exit)

@@ -113,7 +113,7 @@ def test_what_cannot_be_read_is_one_message(line: str, message: str) -> None:
     assert refused(*line.split()) == message
 
 
-@pytest.mark.parametrize("verb", ["fmt", "noc", "verify", "validate", "diff"])
+@pytest.mark.parametrize("verb", ["fmt", "verify", "validate", "diff"])
 def test_a_verb_of_later_is_refused_by_name(verb: str) -> None:
     assert refused(verb, "x") == f"error: 'wscc {verb}' is not built yet"
 

@@ -35,7 +35,7 @@ SMALL: tuple[tuple[tuple[str, ...], Any], ...] = (
     (("num_kv_shared_layers",), 2),
     (("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"), 64),
     (("index_head_dim",), 8),
-    (("index_n_heads",), 2),
+    (("index_n_heads",), 8),
     (("index_topk",), 4),
     (("state_size", "ssm_state_size", "mamba_d_state"), 8),
     (("time_step_rank", "mamba_dt_rank"), 3),
@@ -52,12 +52,76 @@ SMALL: tuple[tuple[tuple[str, ...], Any], ...] = (
 )
 """What fields of configs are made; a field that the class does not have is not set."""
 
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+
 FAMILIES: dict[str, dict[str, Any]] = {
-    "mamba2": {"num_heads": 8, "head_dim": 8},
+    "bailing_hybrid": {"linear_head_dim": 8, "num_expert_group": 2},
     "bamba": {"attn_layer_indices": [1, 3]},
+    "blt": {"encoder_hash_byte_group_vocab": 50, "use_cache": False},
+    "blt_local_decoder": {"hidden_size_global": 32},
+    "blt_local_encoder": {"hidden_size_global": 32},
+    "cohere_compass_text": {
+        "layer_types": ["full_attention", "sliding_attention"] * 2,
+        "rope_parameters": {"full_attention": None, "sliding_attention": _ROPE},
+    },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+        "ffn_config": {
+            "hidden_size": 32,
+            "ffn_hidden_size": 24,
+            "moe_num_experts": 4,
+            "moe_top_k": 2,
+        },
+    },
+    "deepseek_v4": {
+        "compress_rates": {"heavily_compressed_attention": 4, "compressed_sparse_attention": 2}
+    },
+    "dots3_note": {
+        "vision_config": {"adapter_out_dim": 32},
+        "audio_config": {"adapter_out_dim": 32},
+    },
+    "dots3_note_text": {
+        "head_dim": 12,
+        "per_layer_config": {
+            layer: {"num_attention_heads": 2, "num_key_value_heads": 2, "kv_lora_rank": 24}
+            for layer in ("01", "03")
+        },
+        "shared_experts_intermediate_size": 24,
+    },
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "mamba2": {"num_heads": 8, "head_dim": 8},
+    "qwen4_exp_text": {
+        "hc_lowrank": 8,
+        "indexer_n_heads": 8,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 8,
+        "indexer_budget": 4,
+        "indexer_compress_ratio": 2,
+    },
+    "reformer": {
+        "attn_layers": ["local"] * LAYERS,
+        "attention_head_size": 8,
+        "axial_pos_embds": False,
+        "feed_forward_size": 40,
+        "local_attn_chunk_length": 4,
+    },
+    "xlm": {"emb_dim": 32},
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128, "num_blocks": LAYERS},
+    "xmod": {"default_language": "en_XX"},
+    "zamba": {"attention_hidden_size": 64, "attention_head_dim": 16},
+    "zamba2": {
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "hybrid_layer_ids": [1, 3],
+        "kv_channels": 8,
+        "num_query_groups": 4,
+    },
+    "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16, "layer_types": ["hybrid"] * 4},
 }
-"""Where a class needs numbers that fit together in its own way."""
+"""Where a class needs numbers that fit together in its own way, by its model type."""
 
 
 def small_values(family: str) -> dict[str, Any]:
@@ -66,26 +130,28 @@ def small_values(family: str) -> dict[str, Any]:
     from wscc.frontend.model.config.schema import schema
 
     decoder = dict([schema().encoders[family]]) if family in schema().encoders else {}
-    return _shrunk(AutoConfig.for_model(family)) | FAMILIES.get(family, {}) | decoder
+    return _shrunk(AutoConfig.for_model(family)) | decoder
 
 
 def _shrunk(config: Any) -> dict[str, Any]:
-    stated = config.to_dict()
+    stated, aliases = config.to_dict(), config.attribute_map or {}
+    text = config.get_text_config(decoder=True)
     values: dict[str, Any] = {}
     for names, value in SMALL:
         for name in names:
-            if name in stated and name not in (config.attribute_map or {}):
+            if name in stated and name not in aliases:
                 values[name] = value
     if "qk_rope_head_dim" in stated:
         values["num_key_value_heads"] = 4
         values["head_dim"] = 4
-    old = stated.get("num_hidden_layers", 0)
+    old = stated.get(aliases.get("num_hidden_layers", "num_hidden_layers"), 0)
     for name, value in stated.items():
         if isinstance(value, list) and len(value) == old and old > LAYERS:
             values[name] = _sampled(value)
-        if isinstance(value, Mapping) and hasattr(inner := getattr(config, name), "attribute_map"):
+        inner = getattr(config, name, None) if isinstance(value, Mapping) else None
+        if hasattr(inner, "attribute_map") and (text is config or inner is text):
             values[name] = _shrunk(inner) | {"model_type": inner.model_type}
-    return values
+    return values | FAMILIES.get(config.model_type, {})
 
 
 def _sampled(entries: Sequence[Any]) -> list[Any]:

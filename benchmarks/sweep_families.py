@@ -6,18 +6,21 @@ in decode are compared with Hugging Face's. Every family has a process and a tim
 Prints a line a family: ok (largest error over largest logit), wrong (the same), refused (why).
 
     python benchmarks/sweep_families.py --only gpt2,opt --phase decode
-    python benchmarks/sweep_families.py --markdown docs/models.md
+    python benchmarks/sweep_families.py --results out/families.jsonl --markdown docs/models.md
 
-The second puts the table of all families that are right into a page, between two marks.
+The second keeps what it finds, one line of JSON a family, runs no family again that is in there,
+and puts the table of all families into a page, between two marks.
 """
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from inspect import signature
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,6 +38,16 @@ TOLERANCE = 1e-5
 PARAMETERS = 20_000_000
 TIME_LIMIT_S = 120.0
 REASON_LENGTH = 400
+_DRAFTS = "drafts tokens out of the keys and values of another model"
+_CODES = "its tokens are several codes at once"
+OTHER_INPUTS = {
+    "gemma4_assistant": _DRAFTS,
+    "gemma4_unified_assistant": _DRAFTS,
+    "musicgen": _CODES,
+    "musicgen_melody": _CODES,
+}
+"""Model types that take something else than tokens, and what."""
+
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
 
 
@@ -79,7 +92,7 @@ def run(family: str, phases: Sequence[str]) -> Outcome:
     finally:
         process.kill()
         process.join()
-    rest = {phase: "not run" for phase in phases[len(words) :]}
+    rest = dict.fromkeys(phases[len(words) :], "not run")
     return Outcome(family, words | rest, time.perf_counter() - started)
 
 
@@ -106,9 +119,9 @@ def _reason(error: Exception) -> str:
         import traceback
 
         traceback.print_exc()
-    text = " ".join(str(error).split())
-    word = "refused" if isinstance(error, UserError) else "broken"
-    return f"{word}: {type(error).__name__}: {text}"[:REASON_LENGTH]
+    if isinstance(error, UserError):
+        return f"refused: {error.message}"[:REASON_LENGTH]
+    return f"broken: {type(error).__name__}: {' '.join(str(error).split())}"[:REASON_LENGTH]
 
 
 def _compared(family: str, phases: Sequence[str]) -> Iterator[str]:
@@ -117,19 +130,24 @@ def _compared(family: str, phases: Sequence[str]) -> Iterator[str]:
     from wscc.frontend.model import ModelConfig
 
     torch.set_num_threads(1)
+    if family in OTHER_INPUTS:
+        yield f"skipped: {OTHER_INPUTS[family]}"
+        return
     values = small_values(family)
     if reason := _no_decoder(family, values):
-        yield from (f"skipped: {reason}" for _ in phases[:1])
+        yield f"skipped: {reason}"
         return
     hf = _reference(family, values)
     layers = values.get("num_hidden_layers", LAYERS)
     config = ModelConfig("tiny", family, family, "float32", layers, values)
     ids = torch.randint(3, 60, (BATCH, TOKENS + 1))
+    positions = torch.arange(TOKENS + 1).expand(ids.shape)
+    takes = "position_ids" in signature(hf.forward).parameters
     with torch.no_grad():
-        theirs = hf(input_ids=ids).logits
-    state = {
-        name: tensor.detach() for name, tensor in (*hf.named_parameters(), *hf.named_buffers())
-    }
+        theirs = hf(input_ids=ids, **({"position_ids": positions} if takes else {})).logits
+    state = {name: tensor.detach() for name, tensor in hf.named_parameters()}
+    for name, tensor in hf.named_buffers():
+        state[name] = state[f"computed.{name}"] = tensor
     caches: dict[str, Any] = {}
     for phase in PHASES if "decode" in phases else phases:
         ours = _ours(config, phase, ids, {**state, **caches})
@@ -182,12 +200,16 @@ def _reference(family: str, values: Mapping[str, Any]) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **values).get_text_config(decoder=True)
+    whole = AutoConfig.for_model(family, **values)
+    text = whole.get_text_config(decoder=True)
+    mapping = AutoModelForCausalLM._model_mapping
+    kind: Any = mapping[type(text if type(text) in mapping else whole)]
+    config = text if kind.config_class is type(text) else whole
     with torch.device("meta"):
-        count = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+        count = sum(p.numel() for p in kind._from_config(config).parameters())
     if count > PARAMETERS:
         raise ValueError(f"the config made is not tiny: {count / 1e6:.0f} million parameters")
-    hf = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    hf = kind._from_config(config, attn_implementation="eager", dtype=torch.float32)
     if hasattr(hf, "set_experts_implementation") and hf._can_set_experts_implementation():
         hf.set_experts_implementation("eager")
     with torch.no_grad():
@@ -200,8 +222,8 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     """A table of the families that are right in all phases, and those that are not."""
     right = [outcome for outcome in outcomes if outcome.right]
     lines = [
-        f"{len(right)} model types, checked with `python benchmarks/sweep_families.py`: the largest",
-        "difference of a logit from Hugging Face's, in float32, over the largest logit.",
+        f"{len(right)} model types, checked with `python benchmarks/sweep_families.py`: the",
+        "largest difference of a logit from Hugging Face's, in float32, over the largest logit.",
         "",
         "| family | prefill | decode |",
         "| --- | --- | --- |",
@@ -232,39 +254,46 @@ def write_table(page: Path, table: str) -> None:
     page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
 
 
+def kept(results: Path | None) -> dict[str, Outcome]:
+    """The outcomes in a file, by family."""
+    if results is None or not results.exists():
+        return {}
+    found = [Outcome(**json.loads(line)) for line in results.read_text().splitlines()]
+    return {outcome.family: outcome for outcome in found}
+
+
 def main(arguments: Sequence[str]) -> int:
     """The table, one line a family as it is done, and a last line of counts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", help="model types, separated by commas")
+    parser.add_argument("--only", help="model types, separated by commas; run again if kept")
     parser.add_argument("--phase", choices=PHASES, help="decode runs the prefill first")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="keep what is found")
     parser.add_argument("--markdown", type=Path, metavar="PAGE", help="put the table into a page")
     chosen = parser.parse_args(arguments)
-    names = chosen.only.split(",") if chosen.only else families()
     phases = (chosen.phase,) if chosen.phase else PHASES
-    _import_once()
-    counts: Counter[str] = Counter()
-    outcomes: list[Outcome] = []
+    outcomes = kept(chosen.results)
+    names = chosen.only.split(",") if chosen.only else [n for n in families() if n not in outcomes]
+    if names:
+        _warm_up()
     for name in names:
-        outcome = run(name, phases)
-        outcomes.append(outcome)
+        outcome = outcomes[name] = run(name, phases)
+        if chosen.results:
+            with chosen.results.open("a") as file:
+                file.write(json.dumps(asdict(outcome)) + "\n")
         for phase, word in outcome.words.items():
-            counts[f"{phase} {word.partition(' ')[0].rstrip(':')}"] += 1
             print(f"{name:28} {outcome.seconds:6.1f} s  {phase:8} {word}", flush=True)
+    found = [(p, word) for outcome in outcomes.values() for p, word in outcome.words.items()]
+    counts = Counter(f"{phase} {word.partition(' ')[0].rstrip(':')}" for phase, word in found)
     print("; ".join(f"{key}: {count}" for key, count in sorted(counts.items())))
     if chosen.markdown:
-        write_table(chosen.markdown, markdown(outcomes))
+        write_table(chosen.markdown, markdown([outcomes[name] for name in sorted(outcomes)]))
     return 0
 
 
-def _import_once() -> None:
-    """Import what every family's process needs: they are copies of this one."""
-    import torch
-    import wscc.frontend.model.lower
-    import wscc.ir.interpreter
-    from wscc.frontend.model import lower_config
-
-    del lower_config
-    torch.set_num_threads(1)
+def _warm_up() -> None:
+    """Lower one model, so that what that imports is there in every family's process."""
+    for _ in _compared("llama", PHASES):
+        pass
 
 
 if __name__ == "__main__":

@@ -49,7 +49,10 @@ class Row:
         return f"{cost} {'ok' if self.symbolic else 'ok, these sizes'} {counts}"
 
 
-HEADER = f"{'config':38} {'phase':8} {'cpu s':>6} {'MiB':>6}    kinds    ops        parameters       FLOPs"
+HEADER = (
+    f"{'config':38} {'phase':8} {'cpu s':>6} {'MiB':>6}    {'kinds':>5} {'ops':>6} "
+    f"{'parameters':>17} {'FLOPs':>11}"
+)
 
 
 def measured(path: str, phase: str) -> Row:
@@ -107,7 +110,7 @@ def row_of(path: Path, phase: str) -> Row:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, row by row."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="a folder of configs")
     parser.add_argument("--phase", choices=PHASES, action="append", help="only this one")
     parser.add_argument("--only", default="", help="only configs whose names contain one of these")

@@ -28,7 +28,6 @@ from .shard import described
 from .strategy import Candidate, Search, divisors
 from .widen import Widen
 
-
 KEEP = 3
 """Strategies that are placed and evaluated, of those that the bound ranks first."""
 

@@ -4,6 +4,7 @@ config.py reads and checks the file with nothing but json; trace.py and lower.py
 transformers and are imported only when a graph is really made.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 
@@ -21,6 +22,8 @@ __all__ = [
     "trace_key",
 ]
 
+_LOG = logging.getLogger(__name__)
+
 PHASES: tuple[Phase, ...] = ("prefill", "decode", "train")
 
 
@@ -29,7 +32,8 @@ def lower_config(
 ) -> Model:
     """The graph of a checked config, symbolic in batch, sequence and context, or of given `sizes`.
 
-    In training it is the forward pass with the logits of all positions and no caches. Raises
+    In training it is the forward pass with the logits of all positions and no caches, unquantized.
+    In decode latent attention is in its absorbed form. Raises
     SizesNeededError where there is no symbolic graph, and UserError for a phase, a dtype or an
     operator that is not built yet.
     """
@@ -39,10 +43,19 @@ def lower_config(
         raise UserError(f"dtype {config.dtype} is not built yet; built are {', '.join(DTYPES)}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from .absorb import absorb
     from .lower import lower
+    from .quantization import quantize, read_quantization
     from .trace import trace
 
-    return lower(trace(config, phase, sizes=sizes), config, phase)
+    model = lower(trace(config, phase, sizes=sizes), config, phase)
+    if phase == "train":
+        if config.quantization is not None:
+            _LOG.info("%s: training runs in %s, unquantized", config.name, config.dtype)
+        return model
+    if phase == "decode":
+        model = model.map(absorb)
+    return quantize(model, read_quantization(config.quantization))
 
 
 def load_model(path: str, phase: Phase) -> tuple[ModelConfig, Model]:

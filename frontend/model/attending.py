@@ -91,7 +91,8 @@ def attention(call: Call) -> View:
         if name == "mask" and name in extras:
             mask = call.tensor(at)
             view = call.solid(mask)
-            attributes["mask"] = call.graph.letters(view, "bhst", mask.type.shape)
+            scores = (*call.tensor(0).type.shape[:3], call.tensor(1).type.shape[2])
+            attributes["mask"] = call.graph.letters(view, "bhst", scores)
             operands.append(view.name)
         elif name in extras:
             operands.append(call.real(at))
@@ -118,6 +119,8 @@ def made_real(call: Call) -> Call:
     """A call with its masks as tensors, for an operator that does something else with them."""
 
     def real(argument: object) -> object:
+        if isinstance(argument, list):
+            return [real(item) for item in argument]
         return _tensor(call, argument) if isinstance(argument, Mask) else argument
 
     named = {name: real(value) for name, value in call.named.items()}

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
+from torch.fx.node import has_side_effect
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -100,6 +101,7 @@ def attend(
     s_aux: Tensor | None = None,
     indices: Tensor | None = None,
     position_bias: Tensor | None = None,
+    sinks: Tensor | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
     """Attention as Transformers calls it: query (batch, heads, queries, width), key and value
@@ -107,7 +109,11 @@ def attend(
 
     `s_aux` are sinks, one score for every head, and `indices` the keys that each query attends
     to. Who sees whom is in the mask; without one it is what sdpa of Transformers would take.
+
+    Raises UnsupportedError for `sinks`, which have a score for every query.
     """
+    if sinks is not None:
+        raise UnsupportedError("attention with sinks that differ from query to query")
     if position_bias is not None:
         attention_mask = position_bias if attention_mask is None else attention_mask + position_bias
     scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
@@ -214,7 +220,7 @@ def masks_as_operators() -> Iterator[None]:
 
 
 for _mark in (torch.ops.wscc.layer_input, torch.ops.wscc.layer_output):
-    fx.node.has_side_effect(_mark.default)  # kept where nothing reads them
+    has_side_effect(_mark.default)  # kept where nothing reads them
 
 ALL_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, attend)
 ALL_MASK_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, mask)

@@ -3,21 +3,31 @@
 No code but that of the installed Transformers is run, and nothing is downloaded.
 """
 
+import copy
+import logging
 import sys
 from dataclasses import dataclass
 from inspect import getsource, signature
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    MODEL_MAPPING,
+)
 
 from ...ir.errors import Location, UserError
 from . import experts, indexer, scans
 from .aten import UnsupportedError
 from .attention import IMPLEMENTATION
 from .config import ModelConfig
+
+_LOG = logging.getLogger(__name__)
 
 _OFF = ("output_attentions", "output_hidden_states", "output_router_logits")
 """Options of a config that make a model return, and compute, more than logits."""
@@ -27,11 +37,15 @@ _OFF = ("output_attentions", "output_hidden_states", "output_router_logits")
 class Built:
     """A model and which arguments of its forward pass take positions and the cache.
 
+    `config` is that of its language model, which lies in the module `text` ("" for all of it);
+    `parameters` are the names of the language model's parameters, embedding and head included.
     `operators` is whether its attention is one operator of ours.
     """
 
     model: nn.Module
     config: Any
+    text: str
+    parameters: frozenset[str]
     positions: bool
     cache: str | None
     operators: bool
@@ -44,38 +58,97 @@ def build(config: ModelConfig, mode: FakeTensorMode) -> Built:
     Raises UserError with what Transformers says against the config.
     """
     try:
-        hf_config = text_config(config)
-        kind: Any = AutoModelForCausalLM._model_mapping[type(hf_config)]
-        source = getsource(sys.modules[kind.__module__])
-        operators = "ALL_ATTENTION_FUNCTIONS" in source
-        chosen = {"attn_implementation": IMPLEMENTATION if operators else "eager"}
-        if kind._can_set_experts_implementation():
-            chosen["experts_implementation"] = IMPLEMENTATION
-        with mode, torch.device("cpu"):
-            model = AutoModelForCausalLM.from_config(
-                hf_config, dtype=getattr(torch, config.dtype), trust_remote_code=False, **chosen
-            )
-        model.eval()
+        kind, hf_config = _chosen(config)
+        operators = "ALL_ATTENTION_FUNCTIONS" in _source(hf_config, kind)
+        try:
+            model = _made(kind, hf_config, config.dtype, operators, mode)
+        except KeyError as error:
+            if error.args != (IMPLEMENTATION,):
+                raise
+            operators = False
+            model = _made(kind, hf_config, config.dtype, operators, mode)
         scans.install(model)
         experts.install(model)
         indexer.install(model)
+        return _built(model, operators)
     except UnsupportedError as error:
         raise UserError(f"{config.name}: not built yet: {error}", Location(config.path)) from error
+    except UserError:
+        raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"Transformers refuses it: {reason}", Location(config.path)) from error
+        refused = f"Transformers refuses {config.family}: {first_line(error)}"
+        raise unexpected(refused, config, error) from error
+
+
+def _made(kind: Any, hf_config: Any, dtype: str, operators: bool, mode: FakeTensorMode) -> Any:
+    chosen = {"attn_implementation": IMPLEMENTATION if operators else "eager"}
+    if kind._can_set_experts_implementation():
+        chosen["experts_implementation"] = IMPLEMENTATION
+    weightless = patch.object(PreTrainedModel, "initialize_weights", lambda _: None)
+    with mode, torch.device("cpu"), weightless:
+        return kind._from_config(hf_config, dtype=getattr(torch, dtype), **chosen).eval()
+
+
+def unexpected(message: str, config: ModelConfig, error: Exception) -> UserError:
+    """The user's error for what went wrong in Transformers or torch; the traceback is logged."""
+    _LOG.debug("%s: %s", config.name, message, exc_info=error)
+    return UserError(f"{message} (-vv shows where)", Location(config.path))
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, by its class where that is no sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0][:300] if lines else ""
+    return text if " " in text else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _chosen(config: ModelConfig) -> tuple[Any, Any]:
+    """The class of the language model and the config that it is made of.
+
+    That is the text half's own class, else the class of the whole model.
+    """
+    values = {key: value for key, value in config.values.items() if key != "model_type"}
+    whole: Any = AutoConfig.for_model(config.family, **copy.deepcopy(values))
+    text = whole.get_text_config(decoder=True)
+    if config.part == "all" and text is not whole:
+        raise UserError(
+            f"--part all is not built yet for {config.family}; --part text maps the language model",
+            Location(config.path),
+        )
+    for part in (whole, text):
+        for name in _OFF:
+            if getattr(part, name, None):
+                setattr(part, name, False)
+        part.use_cache = True
+    for mapping, made in (
+        (MODEL_FOR_CAUSAL_LM_MAPPING, text),
+        (MODEL_FOR_CAUSAL_LM_MAPPING, whole),
+        (MODEL_FOR_MULTIMODAL_LM_MAPPING, whole),
+    ):
+        if type(made) in mapping:
+            kind: Any = mapping[type(made)]
+            return kind, text if kind.config_class is type(text) else made
+    raise UnsupportedError(f"{config.family} has no language model of its own in Transformers")
+
+
+def _source(config: Any, kind: Any) -> str:
+    """The code of the language model's module."""
+    text = type(config.get_text_config(decoder=True))
+    owner: Any = MODEL_MAPPING.get(text, kind)
+    owner = owner[0] if isinstance(owner, tuple | list) else owner
+    return getsource(sys.modules[owner.__module__])
+
+
+def _built(model: Any, operators: bool) -> Built:
     taken = signature(model.forward).parameters
     cache = next((name for name in ("past_key_values", "cache_params") if name in taken), None)
-    return Built(model, model.config, "position_ids" in taken, cache, operators)
-
-
-def text_config(config: ModelConfig) -> Any:
-    """The config of the language model as Transformers holds it."""
-    values = {key: value for key, value in config.values.items() if key != "model_type"}
-    made: Any = AutoConfig.for_model(config.family, **values)
-    made = made.get_text_config(decoder=True)
-    for name in _OFF:
-        if getattr(made, name, None):
-            setattr(made, name, False)
-    made.use_cache = True
-    return made
+    text = model.config.get_text_config(decoder=True)
+    path, names = "", frozenset(name for name, _ in model.named_parameters())
+    if text is not model.config:
+        modules = {id(module): name for name, module in model.named_modules()}
+        path = modules.get(id(model.get_decoder()), "")
+        ends = (model.get_input_embeddings(), model.get_output_embeddings())
+        own = tuple(f"{modules[id(end)]}." for end in ends if id(end) in modules)
+        inside = (f"{path}." if path else "", *own)
+        names = frozenset(name for name in names if name.startswith(inside))
+    return Built(model, text, path, names, "position_ids" in taken, cache, operators)

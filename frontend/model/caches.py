@@ -67,6 +67,16 @@ class _Growing:
         return self.get_seq_length() + query_length, 0
 
 
+class _Starting:
+    """Mixed into layers with an `update` of their own: it begins with no elements of what it gets,
+    not with an empty tensor of the code's."""
+
+    def lazy_initialization(self: Any, key_states: Tensor, value_states: Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys, self.values = key_states[..., :0, :], value_states[..., :0, :]
+        self.is_initialized = True
+
+
 class _Indexing:
     """Mixed into layers with keys of an indexer, as `_Growing` is."""
 
@@ -112,6 +122,7 @@ class _Renewing:
 
 _MIXED = (
     (_Growing, "update", (DynamicLayer, DynamicSlidingWindowLayer)),
+    (_Starting, "lazy_initialization", (DynamicLayer, DynamicSlidingWindowLayer)),
     (_Indexing, "update_indexer", None),
     (_Renewing, "update_conv_state", (LinearAttentionLayer,)),
 )

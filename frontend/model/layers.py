@@ -7,10 +7,12 @@ model once: one layer of every kind is run, all others yield what their like has
 
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
 from .aten import UnsupportedError
@@ -150,7 +152,7 @@ class _Survey:
             path: at
             for path, value in zip(paths, arguments, strict=True)
             for at, given in enumerate(self._yielded)
-            if value is given and isinstance(value, Tensor)
+            if _flows(value) and _flows(given) and _is_same(value, given)
         }
         return _Called(layer, paths, arguments, carried, self.signatures[layer])
 
@@ -172,7 +174,7 @@ class _Survey:
         if len(self.calls) == 1:
             (call,) = self.calls
             tensors = [p for p, x in zip(call.paths, call.arguments, strict=True) if _flows(x)]
-            results = {path: 0 for path in tensors[:1]}
+            results = dict.fromkeys(tensors[:1], 0)
         else:
             results = {path: at for call in self.calls for path, at in call.carried.items()}
         if not results:
@@ -191,6 +193,15 @@ class _Survey:
 
 def _flows(value: Any) -> bool:
     return isinstance(value, Tensor)
+
+
+def _is_same(value: Tensor, other: Tensor) -> bool:
+    """Whether a tensor is another one, or a view of all of it."""
+    if value is other:
+        return True
+    alike = value.shape == other.shape and value.stride() == other.stride()
+    storages = StorageWeakRef(value.untyped_storage()), StorageWeakRef(other.untyped_storage())
+    return alike and value.dtype == other.dtype and storages[0] == storages[1]
 
 
 def _place(call: _Called, path: str, carried: Set[str]) -> int | None:
@@ -218,7 +229,10 @@ def survey(
     """
     path, modules = find_layers(model, within)
     shared = _shared_parameters(modules)
-    signatures = [(_signature(module, shared), per_layer(at)) for at, module in enumerate(modules)]
+    signatures = [
+        (_signature(module, shared), per_layer(at), _choice(module, at, shared))
+        for at, module in enumerate(modules)
+    ]
     watch = _Survey(signatures, whole)
     for at, module in enumerate(modules):
         module.forward = _watched(watch, at, module.forward)
@@ -256,6 +270,11 @@ def _shared_parameters(modules: nn.ModuleList) -> dict[int, str]:
             if found.partition(".")[0] != str(at):
                 shared[id(parameter)] = found
     return shared
+
+
+def _choice(layer: nn.Module, at: int, shared: Mapping[int, str]) -> int | None:
+    """The number of a layer that shares parameters: by it the layer may choose among them."""
+    return at if any(id(parameter) in shared for parameter in layer.parameters()) else None
 
 
 def _signature(layer: nn.Module, shared: Mapping[int, str]) -> Hashable:
@@ -299,25 +318,28 @@ class _Stub(nn.Module):
     def __init__(self, layers: Layers, at: int, seen: Mapping[int, list[Any]]) -> None:
         super().__init__()
         self.__dict__["_original"] = layers.modules[at]
-        self.__dict__["_place"] = (layers, at, seen)
+        self.__dict__["_passed_on"] = partial(_passed_on, layers, at, seen)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_original"], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        layers, at, seen = self.__dict__["_place"]
         arguments, _ = pytree.tree_flatten((args, kwargs))
-        kind = layers.kinds[at]
-        taken = {
-            place: arguments[source]
-            for place, source in zip(layers.given[at], layers.taken[at], strict=True)
-            if place is not None and source is not None
-        }
-        results = [
-            taken[place] if place in taken else left_out(leaf, at) if _flows(leaf) else leaf
-            for place, leaf in enumerate(seen[kind])
-        ]
-        return pytree.tree_unflatten(_marked_last(layers, at, results), layers.results[kind].spec)
+        return self.__dict__["_passed_on"](arguments)
+
+
+def _passed_on(layers: Layers, at: int, seen: Mapping[int, list[Any]], arguments: list[Any]) -> Any:
+    kind = layers.kinds[at]
+    taken = {
+        place: arguments[source]
+        for place, source in zip(layers.given[at], layers.taken[at], strict=True)
+        if place is not None and source is not None
+    }
+    results = [
+        taken[place] if place in taken else left_out(leaf, at) if _flows(leaf) else leaf
+        for place, leaf in enumerate(seen[kind])
+    ]
+    return pytree.tree_unflatten(_marked_last(layers, at, results), layers.results[kind].spec)
 
 
 def cut(layers: Layers) -> None:

@@ -19,12 +19,15 @@ from torch.export.graph_signature import InputKind
 from ...ir import dims
 from ...ir.dims import Dim
 from ...ir.errors import UserError
-from ...ir.graph import Input, Model, Op, Output, Phase, Role, TensorType
+from ...ir.graph import Graph, Input, Model, Op, Output, Phase, Role, TensorType
+from ...ir.summary import COMPUTED
 from .aten import RULES, Call, Shown, UnsupportedError
 from .attending import attention, is_scored, made_real, masked, masks_of
-from .builder import GraphBuilder
+from .builder import GraphBuilder, View
+from .caches import Place
 from .config import ModelConfig
-from .mutation import Joined, joined
+from .layers import NOT_CALLED
+from .mutation import Joined, interleaved, joined, strided_from
 from .sizes import SizesNeededError
 from .trace import Trace, module_path
 
@@ -34,7 +37,12 @@ _WRAPPER = "model."
 _MAIN = -1
 """The place of a node that is in no layer, among the numbers of layers."""
 
-_OWN = ("attention.default", "layer_input.default", "left_out.default")
+_OWN = (
+    "attention.default",
+    "layer_input.default",
+    "layer_output.default",
+    "left_out.default",
+)
 """Operators that are lowered here."""
 
 _NUMERIC = frozenset(
@@ -68,8 +76,7 @@ def lower(trace: Trace, config: ModelConfig, phase: Phase) -> Model:
         if trace.symbolic and not lowering.unknown:
             raise SizesNeededError(found)
         raise UserError(f"{config.name}: operators that are not built yet: {found}")
-    graphs = {builder.name: builder.graph() for builder in lowering.builders.values()}
-    model = Model(config.name, phase, config.dtype, graphs)
+    model = Model(config.name, phase, config.dtype, lowering.graphs())
     model.verify()
     return model
 
@@ -80,7 +87,6 @@ class _Lowering:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.nodes: list[fx.Node] = list(trace.program.graph.nodes)
-        self.sources = _sources(trace)
         self.symbols = _symbols(self.nodes)
         self.masks = masks_of(self.nodes)
         self.numbers = _numbers(trace, self.nodes)
@@ -95,9 +101,12 @@ class _Lowering:
         self.entries: dict[int, str] = {}
         self.entry_at = 0
         self.carried: dict[int, dict[int, fx.Node]] = {layer: {} for layer in trace.traced}
-        self.runs = [(kind, len([*run])) for kind, run in groupby(trace.kinds)]
-        self.results: list[dict[int, str]] = [{} for _ in self.runs]
+        self.finals: dict[int, str] = {}
+        self.slots = _slot_dtypes(self.nodes)
+        self.slot_types: dict[int, TensorType] = {}
         self._in_layer = re.compile(rf"{re.escape(_WRAPPER + trace.layers_path)}\.(\d+)(?:\.|$)")
+        self.caches = self._caches()
+        self.sources = _sources(trace, {place: name for place, (_, name) in self.caches.items()})
 
     def run(self) -> None:
         """Lower every node; what cannot be lowered is collected in `unsupported`."""
@@ -132,7 +141,7 @@ class _Lowering:
                 broken.add(node)
         if not self.unsupported:
             self._outputs()
-            self._repeats()
+            self._unread_parameters()
 
     def _refuse(self, node: fx.Node, reason: str) -> None:
         text = f"{node.target} in {self._path(node) or 'the model'}"
@@ -141,9 +150,11 @@ class _Lowering:
     def _lowered(self, node: fx.Node) -> Any:
         if node.target is operator.getitem:
             return self._picked(node)
-        if _is_mark(node):
-            return self._enter(node)
         name = _operator(node)
+        if name == "layer_input.default":
+            return self._enter(node)
+        if name == "layer_output.default":
+            return self._leave(node)
         if name == "left_out.default":
             raise UnsupportedError("the model reads of a layer what the next does not take")
         home = self._home(node)
@@ -158,6 +169,8 @@ class _Lowering:
         call = Call(graph, arguments, named, types, label)
         if name == "attention.default":
             return Shown(attention(call), types)
+        if (strided := strided_from(node)) is not None:
+            return Shown(interleaved(call, self._read(strided, home)), types)
         if name == "add.Tensor" and is_scored(call):
             return Shown(masked(call), types)
         if name == "index.Tensor" and (part := _one_place(call)) is not None:
@@ -213,9 +226,26 @@ class _Lowering:
             return self.shown[node]
         if home == _MAIN:
             return self._shared(self.shown[node], reader)
-        if reader == _MAIN:
-            raise UnsupportedError(f"the model reads what layer {home} does not hand on")
-        raise UnsupportedError(f"layer {reader} reads what layer {home} does not hand on")
+        if self.trace.kinds.count(self.trace.kinds[home]) > 1:
+            whom = "the model" if reader == _MAIN else f"layer {reader}"
+            raise UnsupportedError(f"{whom} reads what layer {home} does not hand on")
+        return self._handed_down(node, home, reader)
+
+    def _handed_down(self, node: fx.Node, home: int, reader: int) -> Any:
+        """A tensor of a layer that a later one reads, in a slot of its own."""
+        shown = self.shown[node]
+        if isinstance(shown, tuple):
+            raise UnsupportedError(f"several values of layer {home} that another reads at once")
+        found = (slot for slot, given in self.carried[home].items() if given is node)
+        slot = next(found, max(self.slot_types, default=-1) + 1)
+        if slot not in self.slot_types:
+            self.slot_types[slot] = shown.stored
+            self.carried[home][slot] = node
+        if reader != _MAIN:
+            return Shown(self._carried_input(self.builders[reader], slot), shown.type)
+        if slot not in self.finals:
+            self.finals[slot] = self.main.new_name("hidden", shown.stored)
+        return Shown(self.main.whole(self.finals[slot]), shown.type)
 
     def _shared(self, shown: Any, reader: int) -> Any:
         """A value of the main graph in the graph of a layer, which takes it as an input."""
@@ -229,35 +259,38 @@ class _Lowering:
 
     def _enter(self, node: fx.Node) -> Shown:
         """The mark at the start of a layer: what the layer takes from the one before."""
-        given, layer, slot = node.args
-        assert isinstance(given, fx.Node)
-        assert isinstance(layer, int)
-        assert isinstance(slot, int)
+        given, layer, slot = _mark(node)
         type_ = self._type(node.meta["val"])
-        home = self._home(given)
-        if layer == 0:
-            self.entries[slot] = self.main.real(self._read(given, _MAIN).view, type_.shape)
-            self.entry_at = len(self.main.ops)
-        elif home == _MAIN:
-            raise UnsupportedError(f"what the model computes before layer {layer}")
-        else:
-            self._hand_on(given, home, slot)
+        carried = self.slot_types[slot] = replace(type_, dtype=self.slots[slot])
         if layer == len(self.trace.kinds):
-            return Shown(self.main.whole(self._result(len(self.runs) - 1, slot, type_)), type_)
-        name = "carried" if slot else "hidden"
-        source = f"hidden.{slot}" if slot else "hidden"
-        return Shown(self.builders[layer].add_input(name, type_, "carried", source), type_)
+            name = self.finals[slot] = self.main.new_name("hidden", carried)
+            return self._cast(self.main, Shown(self.main.whole(name), carried), type_)
+        if layer == self.trace.traced[0]:
+            entry = self._cast(self.main, self._read(given, _MAIN), carried)
+            self.entries[slot] = self.main.real(entry.view, carried.shape)
+            self.entry_at = len(self.main.ops)
+        elif self._home(_origin(given)) == _MAIN:
+            raise UnsupportedError(f"what the model computes before layer {layer}")
+        graph = self.builders[layer]
+        return self._cast(graph, Shown(self._carried_input(graph, slot), carried), type_)
 
-    def _hand_on(self, node: fx.Node, home: int, slot: int) -> None:
-        """Make a node the value that its layer carries out."""
-        if self.carried[home].setdefault(slot, node) is not node:
-            raise UnsupportedError(f"layer {home} hands on different values to different layers")
+    def _leave(self, node: fx.Node) -> Shown:
+        """The mark at the end of a layer: what the layer gives to the next one."""
+        given, layer, slot = _mark(node)
+        self.carried[layer][slot] = node
+        self.slot_types[slot] = replace(self._type(node.meta["val"]), dtype=self.slots[slot])
+        return self._read(given, layer)
 
-    def _result(self, run: int, slot: int, type_: TensorType) -> str:
-        """The value in the main graph that a run of layers carries out."""
-        if slot not in self.results[run]:
-            self.results[run][slot] = self.main.new_name("hidden", type_)
-        return self.results[run][slot]
+    def _carried_input(self, graph: GraphBuilder, slot: int) -> View:
+        name, source = ("carried", f"hidden.{slot}") if slot else ("hidden", "hidden")
+        return graph.add_input(name, self.slot_types[slot], "carried", source)
+
+    def _cast(self, graph: GraphBuilder, shown: Shown, type_: TensorType) -> Shown:
+        """A value as it is carried, or as a layer reads it: carried are the widest of all."""
+        if shown.type.dtype == type_.dtype:
+            return shown
+        graph.path = ""
+        return Shown(graph.elementwise("a", [shown.view], type_, "cast"), type_)
 
     def _output(self, node: fx.Node, role: Role, source: str) -> None:
         home = self._home(node)
@@ -267,40 +300,143 @@ class _Lowering:
 
     def _outputs(self) -> None:
         """What every layer carries out, the logits, and the new caches of the traced layers."""
-        for slots in self.carried.values():
-            for slot, node in sorted(slots.items()):
-                self._output(node, "carried", f"hidden.{slot}" if slot else "hidden")
+        live = [slot for slot in sorted(self.slot_types) if self._is_live(slot)]
+        for layer in self.trace.traced:
+            self._carry(layer, live)
         results: Any = self.nodes[-1].args[0]
         logits, *caches = results
         self._output(logits, "data", "logits")
+        numbered = any(place.layer != home for place, (home, _) in self.caches.items())
         for place, node in zip(self.trace.new_caches, caches, strict=True):
-            if self._home(node) != place.layer:
+            if place in self.caches:
+                self._output(node, "cache", f"cache.*.{self.caches[place][1]}")
+            elif place.layer in self.trace.traced and not numbered:
                 raise UnsupportedError(f"the cache {place.source} of layer {place.layer}")
-            self._output(node, "cache", f"cache.*.{place.source}")
+        self.live = live
 
-    def _repeats(self) -> None:
+    def _caches(self) -> dict[Place, tuple[int, str]]:
+        """The layer and the name of every cache that a traced layer makes.
+
+        A layer with several attentions has as many caches in a row; all but the first of them
+        have a number. Caches that lie otherwise have no place here.
+        """
+        results: Any = self.nodes[-1].args[0]
+        pairs = zip(self.trace.new_caches, results[1:], strict=True)
+        homes = {place: self._home(node) for place, node in pairs}
+        found: dict[Place, tuple[int, str]] = {}
+        for home in {*homes.values()} - {_MAIN}:
+            own = sorted({place.layer for place, layer in homes.items() if layer == home})
+            if own != [*range(len(own) * home, len(own) * (home + 1))]:
+                continue
+            for place in (place for place, layer in homes.items() if layer == home):
+                at = place.layer - own[0]
+                first = f"{place.source}.0" if place.number == 0 else place.source
+                found[place] = home, f"{first}.{at}" if at else place.source
+        return found
+
+    def _is_live(self, slot: int) -> bool:
+        """Whether any layer, or the model behind them, reads what flows in a slot."""
+        final = self.finals.get(slot)
+        if any(final in op.operands for op in self.main.ops):
+            return True
+        for layer in self.trace.traced:
+            graph = self.builders[layer]
+            key = f"carried hidden.{slot}" if slot else "carried hidden"
+            name = graph.inputs[key].name if key in graph.inputs else None
+            if any(name in op.operands for op in graph.ops):
+                return True
+        return False
+
+    def _carry(self, layer: int, live: list[int]) -> None:
+        """Give a layer's graph the carried inputs and outputs of all live slots, in their order.
+
+        What a layer does not give it passes on.
+        """
+        graph = self.builders[layer]
+        views = {slot: self._carried_input(graph, slot) for slot in live}
+        taken = {key: value for key, value in graph.inputs.items() if value.role == "carried"}
+        for key in taken:
+            del graph.inputs[key]
+        for slot, view in views.items():
+            source = f"hidden.{slot}" if slot else "hidden"
+            graph.inputs[f"carried {source}"] = taken[f"carried {source}"]
+            name = view.name
+            if slot in self.carried[layer]:
+                shown = self.shown[self.carried[layer][slot]]
+                if shown.stored.dtype != self.slot_types[slot].dtype:
+                    shown = self._cast(graph, shown, self.slot_types[slot])
+                name = graph.real(shown.view, shown.stored.shape)
+            graph.outputs.append(Output(name, "carried", source))
+
+    def _unread_parameters(self) -> None:
+        """Weights that nothing reads belong to their layer, or to the model, all the same."""
+        read = {key for graph in self.builders.values() for key in graph.inputs}
+        inside = re.compile(rf"{re.escape(self.trace.layers_path)}\.(\d+)\.")
+        for name, type_ in self.trace.parameters.items():
+            match = inside.match(name)
+            layer = int(match[1]) if match and name not in self.trace.everywhere else _MAIN
+            if layer != _MAIN and self.trace.kinds[layer] != NOT_CALLED:
+                if layer in self.trace.traced:
+                    source = _repeated(name, self.trace.layers_path)
+                    self.builders[layer].add_input(_short(name), type_, "weight", source)
+            elif f"weight {name}" not in read:
+                self.main.add_input(_short(name), type_, "weight", name)
+
+    def graphs(self) -> dict[str, Graph]:
+        """What has been built; layers whose graphs are equal are of one kind."""
+        bodies: list[Graph] = []
+        same: dict[int, int] = {NOT_CALLED: NOT_CALLED}
+        for kind, layer in enumerate(self.trace.traced):
+            built = replace(self.builders[layer].graph(), name="")
+            if built not in bodies:
+                bodies.append(built)
+            same[kind] = bodies.index(built)
+        bodies = [replace(body, name=f"layer{at}") for at, body in enumerate(bodies)]
+        self._repeats(bodies, [same[kind] for kind in self.trace.kinds])
+        return {graph.name: graph for graph in (self.main.graph(), *bodies)}
+
+    def _repeats(self, bodies: list[Graph], kinds: list[int]) -> None:
         """Put the runs of equal layers where the main graph enters the first."""
-        ops: list[Op] = []
-        carried, first = self.entries, 0
         path = f"{self.trace.layers_path}.*"
-        for at, (kind, count) in enumerate(self.runs):
-            layer = self.trace.traced[kind]
-            body = self.builders[layer]
-            shared = [value.source for value in body.inputs.values() if value.role == "shared"]
-            types = [value.type for value in body.inputs.values() if value.role == "carried"]
-            if not (len(types) == len(carried) == len(self.carried[layer])):
-                raise UnsupportedError(f"layer {layer} does not carry what the others do")
-            names = [self._result(at, slot, type_) for slot, type_ in enumerate(types)]
-            attributes = {"body": body.name, "first": first, "count": count}
-            operands = (*(carried[slot] for slot in sorted(carried)), *shared)
+        types = [self.slot_types[slot] for slot in self.live]
+        ops, carried = self._entered()
+        runs = [(kind, [*run]) for kind, run in groupby(range(len(kinds)), lambda at: kinds[at])]
+        runs = [(kind, run) for kind, run in runs if kind != NOT_CALLED]
+        for kind, run in runs:
+            body = bodies[kind]
+            shared = [value.source for value in body.inputs if value.role == "shared"]
+            names = [self.finals.get(slot, "") if run is runs[-1][1] else "" for slot in self.live]
+            names = [
+                name or self.main.new_name("hidden", type_)
+                for name, type_ in zip(names, types, strict=True)
+            ]
+            attributes = {"body": body.name, "first": run[0], "count": len(run)}
+            operands = (*carried, *shared)
             ops.append(Op("repeat", operands, tuple(names), tuple(types), attributes, path))
-            carried, first = dict(enumerate(names)), first + count
+            carried = names
         self.main.ops[self.entry_at : self.entry_at] = ops
+
+    def _entered(self) -> tuple[list[Op], list[str]]:
+        """What the first layer carries in: zeros where it takes nothing, and they are the
+        operators returned."""
+        before = len(self.main.ops)
+        self.main.path = ""
+        names: list[str] = []
+        for slot in self.live:
+            if slot in self.entries:
+                names.append(self.entries[slot])
+                continue
+            type_ = self.slot_types[slot]
+            view = self.main.elementwise("0", [], type_, "nothing")
+            names.append(self.main.real(view, type_.shape))
+        made = self.main.ops[before:]
+        del self.main.ops[before:]
+        return made, names
 
     def _home(self, node: fx.Node) -> int:
         """The traced layer that a node is in, or `_MAIN`."""
         if _is_mark(node):
-            layer = int(str(node.args[1]))
+            _, layer, _ = _mark(node)
             return _MAIN if layer == len(self.trace.kinds) else layer
         if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
             return self._home(node.args[0])
@@ -332,7 +468,9 @@ def _needed(
     for node in reversed(nodes):
         if node in lasts and lasts[node] in needed:
             needed.update(joined[lasts[node]].parts)
-        elif node.op == "output" or (node in needed and node not in given and node not in joined):
+        elif node.op == "output" or _is_mark(node):
+            needed.update((node, *node.all_input_nodes))
+        elif node in needed and node not in given and node not in joined:
             needed.update(node.all_input_nodes)
     return needed - given
 
@@ -388,7 +526,41 @@ def _pure(name: str) -> str:
 
 
 def _is_mark(node: fx.Node) -> bool:
-    return str(node.target) == "wscc.layer_input.default"
+    return str(node.target) in ("wscc.layer_input.default", "wscc.layer_output.default")
+
+
+def _mark(node: fx.Node) -> tuple[fx.Node, int, int]:
+    """The value that is marked, the layer, and the slot."""
+    given, layer, slot = node.args
+    assert isinstance(given, fx.Node)
+    assert isinstance(layer, int)
+    assert isinstance(slot, int)
+    return given, layer, slot
+
+
+def _origin(node: fx.Node) -> fx.Node:
+    """The node that a tensor, or one of which it is a view of all, was first called by."""
+    while _passes_on(node) or _is_all(node):
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _is_all(node: fx.Node) -> bool:
+    """Whether a node is `x[:]`."""
+    if _operator(node) != "slice.Tensor" or len(node.args) > 4:
+        return False
+    return node.meta["val"].shape == node.all_input_nodes[0].meta["val"].shape
+
+
+def _slot_dtypes(nodes: list[fx.Node]) -> dict[int, str]:
+    """The widest dtype of every slot, to which all others can be cast without a loss."""
+    found: dict[int, torch.dtype] = {}
+    for node in nodes:
+        if _is_mark(node):
+            _, _, slot = _mark(node)
+            dtype: torch.dtype = node.meta["val"].dtype
+            found[slot] = torch.promote_types(found.get(slot, dtype), dtype)
+    return {slot: str(dtype).removeprefix("torch.") for slot, dtype in found.items()}
 
 
 def _module(node: fx.Node) -> str:
@@ -397,16 +569,15 @@ def _module(node: fx.Node) -> str:
     return path if path.startswith(_WRAPPER.rstrip(".")) else ""
 
 
-def _sources(trace: Trace) -> dict[str, Input]:
+def _sources(trace: Trace, caches: Mapping[Place, str]) -> dict[str, Input]:
     """What every placeholder of the trace stands for; the types are left to the reader."""
     found: dict[str, Input] = {}
-    layer = re.compile(rf"^({re.escape(trace.layers_path)})\.\d+\.")
     unknown = TensorType("float32", ())
     for spec in trace.program.graph_signature.input_specs:
         name = spec.arg.name
         if spec.kind == InputKind.USER_INPUT and name.startswith("caches_"):
             place = trace.caches[int(name.rpartition("_")[2])]
-            cache = place.source
+            cache = caches.get(place, place.source)
             found[name] = Input(f"{cache}_cache", unknown, "cache", f"cache.*.{cache}")
         elif spec.kind == InputKind.USER_INPUT:
             found[name] = Input(name, unknown, "data", name)
@@ -414,20 +585,32 @@ def _sources(trace: Trace) -> dict[str, Input]:
             target = spec.target.removeprefix(_WRAPPER)
             target = trace.tied.get(target, target)
             role: Role = "weight" if spec.kind == InputKind.PARAMETER else "buffer"
-            short = ".".join(target.split(".")[-2:])
-            source = target if target in trace.everywhere else layer.sub(r"\1.*.", target)
-            found[name] = Input(short, unknown, role, source)
+            inside = target not in trace.everywhere
+            source = _repeated(target, trace.layers_path) if inside else target
+            if role == "buffer" and target not in trace.persistent:
+                source = COMPUTED + source
+            found[name] = Input(_short(target), unknown, role, source)
     return found
 
 
-def _numbers(trace: Trace, nodes: list[fx.Node]) -> dict[fx.Node, float | int | bool]:
-    """The nodes that are a number: constants of one element in the model's code."""
+def _short(name: str) -> str:
+    return ".".join(name.split(".")[-2:])
+
+
+def _repeated(name: str, layers_path: str) -> str:
+    """A parameter's name with `*` for the number of its layer."""
+    return re.sub(rf"^({re.escape(layers_path)})\.\d+\.", r"\1.*.", name)
+
+
+def _numbers(trace: Trace, nodes: list[fx.Node]) -> dict[fx.Node, Any]:
+    """The nodes that are a number: constants of one element in the model's code, and what is
+    computed of nothing else."""
     targets = {
         spec.arg.name: trace.program.constants[spec.target]
         for spec in trace.program.graph_signature.input_specs
         if spec.kind == InputKind.CONSTANT_TENSOR and spec.target is not None
     }
-    found: dict[fx.Node, float | int | bool] = {}
+    found: dict[fx.Node, Any] = {}
     for node in nodes:
         if node.op == "placeholder" and node.name in targets:
             constant: Any = targets[node.name]
@@ -438,7 +621,39 @@ def _numbers(trace: Trace, nodes: list[fx.Node]) -> dict[fx.Node, float | int | 
             given = node.args[0]
             if isinstance(given, fx.Node) and given in found:
                 found[node] = found[given]
+        elif _is_of_numbers(node, found):
+            found[node] = _computed(node, found)
     return found
+
+
+def _is_of_numbers(node: fx.Node, numbers: Mapping[fx.Node, Any]) -> bool:
+    """Whether a node computes numbers, or picks one of them, of nothing but numbers."""
+    given, value = node.all_input_nodes, node.meta.get("val")
+    if not given or any(argument not in numbers for argument in given):
+        return False
+    schema: Any = getattr(node.target, "_schema", None)
+    plain = schema is not None and schema.name.startswith("aten::") and not schema.is_mutable
+    values = value if isinstance(value, list | tuple) else [value]
+    return (plain or node.target is operator.getitem) and all(
+        isinstance(item, torch.Tensor) and item.shape == () for item in values
+    )
+
+
+def _computed(node: fx.Node, numbers: Mapping[fx.Node, Any]) -> Any:
+    """What a node of numbers yields: a number, or a list of them."""
+
+    def tensor(argument: fx.Node) -> Any:
+        value, number = argument.meta["val"], numbers[argument]
+        if isinstance(value, list | tuple):
+            return number
+        return torch.tensor(number, dtype=value.dtype)
+
+    made: Any = node.target
+    args, named = fx.map_arg((node.args, dict(node.kwargs)), tensor)
+    found = made(*args, **named)
+    if isinstance(found, list | tuple):
+        return [item.item() for item in found]
+    return found.item() if isinstance(found, torch.Tensor) else found
 
 
 def _is_fake(value: Any) -> bool:

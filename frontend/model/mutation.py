@@ -11,6 +11,9 @@ from typing import Any
 from torch import fx
 from torch.export import ExportedProgram
 
+from .aten import Call, Shown, UnsupportedError
+from .builder import View
+
 _EMPTY = ("aten.new_empty.default", "aten.empty.memory_format", "aten.empty_like.default")
 
 
@@ -74,6 +77,41 @@ def _filled(empty: fx.Node, order: dict[fx.Node, int]) -> Joined | None:
             return None
         parts.append(source)
     return Joined(tuple(parts), dim, last)
+
+
+def strided_from(node: fx.Node) -> fx.Node | None:
+    """The tensor y where a node is `x` after `x[..., a:b:c] = y[..., a:b:c]`, x and y alike."""
+    if str(node.target) != "aten.slice_scatter.default" or len(node.args) < 6:
+        return None
+    into, part, *places = node.args
+    if isinstance(part, fx.Node) and str(part.target) == "aten.copy.default":
+        part = part.args[1]
+    if not isinstance(part, fx.Node) or str(part.target) != "aten.slice.Tensor":
+        return None
+    source, *found = part.args
+    if not isinstance(into, fx.Node) or not isinstance(source, fx.Node):
+        return None
+    alike = into.meta["val"].shape == source.meta["val"].shape
+    rank = len(into.meta["val"].shape)
+    whole = all(isinstance(place, int) for place in (*places, *found))
+    if not alike or not whole or len(found) != len(places):
+        return None
+    same = found[1:] == places[1:] and int(str(found[0])) % rank == int(str(places[0])) % rank
+    return source if same else None
+
+
+def interleaved(call: Call, source: Shown) -> View:
+    """The tensor that `strided_from` speaks of: every so many elements are another's."""
+    x = call.tensor(0)
+    at = call.dim(2, "dim", call.rank)
+    start, end, step = (int(call.arguments[place]) for place in (3, 4, 5))
+    size = x.type.shape[at]
+    if not isinstance(size, int) or start < 0 or end < 0:
+        raise UnsupportedError("steps along a dimension of unknown size")
+    place = call.positions(size)
+    along = View(place.name, (0, *(None,) * (call.rank - 1 - at)))
+    taken = f"c >= {start} and c < {min(end, size)} and (c - {start}) % {step} == 0"
+    return call.elementwise(f"where({taken}, b, a)", x.view, source.view, along).view
 
 
 def functional(program: ExportedProgram) -> ExportedProgram:

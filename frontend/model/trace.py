@@ -4,8 +4,10 @@ The trace is symbolic in batch, sequence and context, or of given sizes. Of ever
 layer only the first is traced (layers.py). lower.py turns what comes out into a graph of ours.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from inspect import getsource
 from typing import Any
 
@@ -15,10 +17,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ...ir.errors import Location, UserError
-from ...ir.graph import Phase
+from ...ir.graph import Phase, TensorType
 from .aten import UnsupportedError
 from .attention import masks_as_operators
-from .build import Built, build
+from .build import Built, build, first_line, unexpected
 from .caches import Place, Template, new_cache, symbolic, tensors_of
 from .config import ModelConfig
 from .layers import Layers, cut, survey
@@ -41,8 +43,11 @@ class Trace:
     """An exported program and what is known of its layers.
 
     `layers_path` is the module that lists them (`model.layers`), `kinds[i]` the kind of layer
-    `i`, `traced[k]` the layer that stands for kind `k`. `tied` gives for every parameter the
-    first name under which the model holds it, and `everywhere` are those that several layers use.
+    `i` (NOT_CALLED for none), `traced[k]` the layer that stands for kind `k`; `slots` values flow
+    from layer to layer. `tied` gives for every parameter the first name under which the model
+    holds it, `everywhere` are those that several layers use, and `parameters` are the names of
+    all that the language model has, each once, with their types. `persistent` are the buffers
+    that a checkpoint holds.
 
     The program takes `input_ids`, `position_ids` and, in decode, the `caches` of the traced
     layers; it yields logits, then, but in training, the `new_caches`. `symbolic` is whether the
@@ -58,6 +63,8 @@ class Trace:
     new_caches: tuple[Place, ...]
     tied: Mapping[str, str]
     everywhere: frozenset[str]
+    parameters: Mapping[str, TensorType]
+    persistent: frozenset[str]
     symbolic: bool
 
 
@@ -107,7 +114,12 @@ def trace(
         with torch.no_grad(), masks_as_operators():
             return _traced(built, phase, whole, sizes, mode)
     except UnsupportedError as error:
-        raise UserError(f"not built yet: {error}", Location(config.path)) from error
+        raise UserError(f"{config.name}: not built yet: {error}", Location(config.path)) from error
+    except (UserError, SizesNeededError):
+        raise
+    except Exception as error:
+        broken = f"{config.family} cannot be traced: {first_line(error)}"
+        raise unexpected(broken, config, error) from error
 
 
 def _traced(
@@ -121,6 +133,8 @@ def _traced(
         raise UnsupportedError("a model that keeps no cache")
     tied = _tied(built.model)
     everywhere = frozenset(_used_everywhere(built.model))
+    parameters = _types(built)
+    persistent = frozenset(built.model.state_dict(keep_vars=True)) - tied.keys()
     layers, template = _surveyed(built, phase, sizes or _SIZES, whole, mode)
     cut(layers)
     decode = phase == "decode"
@@ -129,6 +143,7 @@ def _traced(
     shapes = None
     if sizes is None:
         shapes = _dynamic_shapes(built, phase, step.template, mode)
+    calls = _attending(built.model) if built.operators else Counter[str]()
     try:
         program = torch.export.export(
             step,
@@ -141,21 +156,22 @@ def _traced(
     except UnsupportedError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         if sizes is None:
-            raise SizesNeededError(reason) from error
-        raise UnsupportedError(f"torch cannot export it: {reason}") from error
-    _check_attention(built, layers, program)
+            raise SizesNeededError(first_line(error)) from error
+        raise
+    _check_attention(calls, program)
     return Trace(
         program,
         layers.path,
         layers.kinds,
         layers.traced,
-        len(layers.taken[0]),
+        layers.slots,
         tuple(step.template.tensors) if step.template else (),
         step.noted.places,
         tied,
         everywhere,
+        parameters,
+        persistent,
         sizes is None,
     )
 
@@ -180,7 +196,9 @@ def _surveyed(
     def forward() -> None:
         _prompt(built, cache, sizes["batch"], tokens, mode)
 
-    layers = survey(built.model, forward, lambda at: _per_layer(built.config, at), whole)
+    layers = survey(
+        built.model, built.text, forward, lambda at: _per_layer(built.config, at), whole
+    )
     return layers, Template.of(cache or new_cache(built.config), sizes)
 
 
@@ -189,21 +207,19 @@ def _prompt(built: Built, cache: Any, batch: int, tokens: int, mode: FakeTensorM
     with mode:
         ids = torch.zeros((batch, tokens), dtype=torch.int64)
         positions = torch.arange(tokens).expand(batch, tokens)
-        try:
-            _call(built, ids, positions, cache)
-        except UnsupportedError:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            raise UnsupportedError(f"Transformers cannot run it: {reason}") from error
+        _call(built, ids, positions, cache)
 
 
 def _per_layer(config: Any, layer: int) -> Hashable:
-    """What the lists of a config that have an entry for every layer say of one."""
+    """What the lists of a config that have an entry for every layer say of one.
+
+    A list of all layers' numbers says nothing.
+    """
     found: list[Hashable] = []
+    count = config.num_hidden_layers
     for name, value in sorted(config.to_dict().items()):
-        if isinstance(value, list) and len(value) == config.num_hidden_layers:
-            found.append((name, str(value[layer]) if layer < len(value) else None))
+        if isinstance(value, list) and len(value) == count and value != [*range(count)]:
+            found.append((name, str(value[layer]) if layer < count else None))
     return tuple(found)
 
 
@@ -245,29 +261,49 @@ def _dynamic_shapes(
     return tokens, tokens if built.positions else None, caches
 
 
-def _check_attention(built: Built, layers: Layers, program: torch.export.ExportedProgram) -> None:
-    """Raise UnsupportedError unless every attention module yielded attention as one operator."""
-    if not built.operators:
-        return
-    paths = {module_path(node) for node in program.graph.nodes}
-    called = {
-        module_path(node)
+def _attending(model: nn.Module) -> Counter[str]:
+    """Counts, from now on, the calls of every module whose code calls attention, by its path."""
+    calls: Counter[str] = Counter()
+    for path, module in model.named_modules():
+        if "ALL_ATTENTION_FUNCTIONS" in _code(type(module)):
+            module.register_forward_pre_hook(partial(_count, calls, path))
+    return calls
+
+
+def _count(calls: Counter[str], path: str, *_: Any) -> None:
+    calls[path] += 1
+
+
+@cache
+def _code(kind: type[nn.Module]) -> str:
+    return getsource(kind) if kind.__module__.startswith("transformers.models.") else ""
+
+
+def _check_attention(calls: Counter[str], program: torch.export.ExportedProgram) -> None:
+    """Raise UnsupportedError unless every call of such a module yielded the operator."""
+    made = Counter(
+        module_path(node).removeprefix("model.")
         for node in program.graph.nodes
         if str(node.target) == "wscc.attention.default"
-    }
-    for at in layers.traced:
-        for path, module in layers.modules[at].named_modules():
-            full = ".".join(part for part in ("model", layers.path, str(at), path) if part)
-            used = any(found == full or found.startswith(f"{full}.") for found in paths)
-            calls = "ALL_ATTENTION_FUNCTIONS" in getsource(type(module))
-            if used and calls and full not in called:
-                raise UnsupportedError(f"attention in {full} that is not an operator")
+    )
+    for path, count in calls.items():
+        if made[path] < count:
+            raise UnsupportedError(f"attention in {path} that is not an operator")
 
 
 def module_path(node: fx.Node) -> str:
     """The path of the innermost module that a node came from."""
     stack = node.meta.get("nn_module_stack") or {}
     return str(next(reversed(stack.values()))[0]) if stack else ""
+
+
+def _types(built: Built) -> dict[str, TensorType]:
+    """The types of the language model's parameters, each by its first name."""
+    return {
+        name: TensorType(str(parameter.dtype).removeprefix("torch."), tuple(parameter.shape))
+        for name, parameter in built.model.named_parameters()
+        if name in built.parameters
+    }
 
 
 def _tied(model: nn.Module) -> dict[str, str]:

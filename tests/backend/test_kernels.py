@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from wscc.backend.core import product_work
 from wscc.backend.cost import Costing
 from wscc.backend.extents import Sizes
 from wscc.ir.hardware import Hardware
@@ -43,18 +44,27 @@ def test_energy_counts_the_choices_and_time_the_experts_that_they_touch(
     assert float(cost.cycles) >= least
 
 
-def test_more_tokens_on_the_same_experts_take_less_time_each(
+def test_a_token_takes_the_time_of_the_experts_that_it_chose(
     wse2: Hardware, make_graph: MakeGraph
 ) -> None:
-    each = [
-        float(costs(wse2, make_graph(CHOSEN.format(tokens=n), {}))[0].cycles) / n for n in (1, 64)
-    ]
-    assert each[1] < each[0]
+    (cost,) = costs(wse2, make_graph(CHOSEN.format(tokens=1), {}))
+    assert float(cost.cycles) == pytest.approx(
+        2 * float(product_work(wse2.core, "float16", 1, 32, 64).cycles)
+    )
 
 
-def test_chunks_are_taken_only_where_they_are_faster(
+def test_a_core_with_one_of_many_experts_waits_for_the_one_that_is_chosen(
     wse2: Hardware, make_graph: MakeGraph
 ) -> None:
+    """Time does not fall below one expert's, energy does."""
+    mapped = make_graph(CHOSEN.format(tokens=1), {"w": Sharding((("xd",), (), ()))})
+    (cost,) = costs(wse2, mapped, {**MESH, "xd": 8})
+    one = product_work(wse2.core, "float16", 1, 32, 64)
+    assert float(cost.cycles) == pytest.approx(float(one.cycles))
+    assert float(cost.work.multiply_adds) == pytest.approx(2 / 8 * float(one.multiply_adds))
+
+
+def test_chunks_are_taken_only_where_they_are_faster(wse2: Hardware, make_graph: MakeGraph) -> None:
     serial = costs(wse2, make_graph(SCAN.format(more=""), {}))[0]
     for chunk in (1, 64):
         chunked = costs(wse2, make_graph(SCAN.format(more=f", chunk = {chunk}"), {}))[0]

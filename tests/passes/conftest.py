@@ -103,6 +103,8 @@ class Tiny:
         cache = DynamicCache()
         named = (*self.hugging_face.named_parameters(), *self.hugging_face.named_buffers())
         state: State = {name: tensor.detach() for name, tensor in named}
+        buffers = self.hugging_face.named_buffers()
+        state |= {f"computed.{name}": buffer for name, buffer in buffers}
         # Tied weights are listed once, and the graph may name either.
         state.setdefault("lm_head.weight", state["model.embed_tokens.weight"])
         inputs = {"input_ids": ids[:, :TOKENS], "position_ids": places[:, :TOKENS]}

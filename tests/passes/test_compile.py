@@ -17,7 +17,9 @@ from wscc.ir.hardware import Hardware
 from wscc.ir.pins import Pins
 from wscc.ir.program import Program, Workload
 from wscc.ir.program_text import print_program
-from wscc.passes.compile import PASSES, Compiler
+from wscc.passes.compile import PASSES, Compiler, check_operators
+from wscc.passes.decompose import Decompose
+from wscc.passes.fold_views import FoldViews
 
 MakeTiny = Callable[[str], Any]
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -107,6 +109,29 @@ def test_a_dtype_without_a_rate_is_refused(decode: Model) -> None:
     workload = Workload("decode", 1, 7, 7, "float64")
     with pytest.raises(UserError, match="error: core pe has no rate for float64, it has "):
         Compiler(wafer_of(24, 36, 16), workload).compile(decode)
+
+
+def test_operators_that_no_rule_splits_are_all_named(layer_model: Model) -> None:
+    folded = FoldViews().run(layer_model.map(Decompose().run))
+    layer = folded.graphs["layer"]
+    ops = [
+        replace(op, kind="repeat") if op.path.endswith((".up", ".down")) else op for op in layer.ops
+    ]
+    odd = replace(folded, graphs={"layer": layer.with_ops(ops)})
+    with pytest.raises(UserError) as error:
+        check_operators(odd)
+    assert str(error.value) == (
+        "error: cannot be split over cores yet: "
+        "operator repeat in layers.*.up, operator repeat in layers.*.down"
+    )
+
+
+def test_a_graph_of_fixed_sizes_is_mapped_for_its_batch_as_a_whole(layer_model: Model) -> None:
+    fixed = layer_model.bind({"batch": 4, "sequence": 7, "context": 7})
+    mapping = compiled(fixed, batch=4).mapping
+    assert (mapping.dp, mapping.microbatch) == (1, 4)
+    with pytest.raises(UserError, match="the graph of this model holds for its batch as a whole"):
+        compiled(fixed, batch=4, dp=2)
 
 
 def test_what_is_said_to_fit_fits(model: Model) -> None:

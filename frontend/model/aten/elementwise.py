@@ -122,7 +122,24 @@ ELEMENTWISE = {
         )
         for overload in ("Scalar", "Tensor")
     },
+    **{
+        f"{name}.{overload}": expr
+        for name, expr in (
+            ("divide", "a / b"),
+            ("greater", "a > b"),
+            ("greater_equal", "a >= b"),
+            ("less", "a < b"),
+            ("less_equal", "a <= b"),
+            ("multiply", "a * b"),
+            ("not_equal", "a != b"),
+            ("subtract", "a - b"),
+            ("true_divide", "a / b"),
+        )
+        for overload in ("Scalar", "Tensor")
+    },
+    "absolute.default": "abs(a)",
     "logical_xor.default": "a != b",
+    "negative.default": "-a",
 }
 """Expressions over the arguments in order."""
 

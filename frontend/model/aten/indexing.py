@@ -8,7 +8,7 @@ from ....ir.graph import TensorType
 from ..builder import View, letters_for
 from .call import Call, Rule, Shown, UnsupportedError, letters_of, spare_letter
 from .elementwise import cast, expression
-from .parts import cut
+from .parts import cut, from_start, replaced
 from .shapes import reordered
 
 
@@ -244,13 +244,27 @@ def _index_put_along(function: str) -> Rule:
         if call.named.get("alpha", 1) != 1:
             raise UnsupportedError(f"alpha = {call.named['alpha']}")
         at = call.dim(1, "dim", call.rank)
-        letters = letters_of(x.type)
-        new = spare_letter(letters, "k")
-        inside = letters[:at] + new + letters[at + 1 :]
-        given = call.as_tensor(source, "the source"), inside
-        return _scattered(call, x, letters, letters[at], (index, new, new), given, function)
+        return _put_along(call, x, at, index, call.as_tensor(source, "the source"), function)
 
     return rule
+
+
+def _put_along(call: Call, x: Shown, at: int, index: Shown, source: Shown, function: str) -> View:
+    letters = letters_of(x.type)
+    new = spare_letter(letters, "k")
+    inside = letters[:at] + new + letters[at + 1 :]
+    return _scattered(call, x, letters, letters[at], (index, new, new), (source, inside), function)
+
+
+def _slice_scatter(call: Call) -> View:
+    x, source = call.tensor(0), call.tensor(1)
+    at, step = call.dim(2, "dim", call.rank, 0), call.get(5, "step", 1)
+    start = from_start(call.get(3, "start") or 0, x.type.shape[at])
+    if step == 1:
+        return replaced(call, x, source, at, start)
+    count = source.type.shape[at]
+    index = Shown(call.positions(count, start, step), TensorType("int64", (count,)))
+    return _put_along(call, x, at, index, source, "set")
 
 
 def _index_put(call: Call) -> View:
@@ -362,5 +376,6 @@ RULES: dict[str, Rule] = {
     "scatter.value": _scatter("set"),
     "scatter_add.default": _scatter("add"),
     "scatter_reduce.two": _scatter_reduce,
+    "slice_scatter.default": _slice_scatter,
     "take_along_dim.default": _take_along,
 }

@@ -63,7 +63,7 @@ def selected(call: Call, x: Shown, at: int, index: Dim) -> Shown:
     return Shown(View(thin.name, moved), type_)
 
 
-def _from_start(index: Any, size: Dim) -> Dim:
+def from_start(index: Any, size: Dim) -> Dim:
     """An index of a dimension, counted from its start; raises UnsupportedError if unclear."""
     if isinstance(index, int):
         return size + index if index < 0 else index
@@ -83,7 +83,7 @@ def _slice(call: Call) -> View:
     if isinstance(start, Polynomial) and start + count == whole:
         start = whole - count
     else:
-        start = _from_start(start, whole)
+        start = from_start(start, whole)
     if isinstance(start, int) and isinstance(whole, int):
         start = min(max(start, 0), whole)
     if step == 1:
@@ -108,16 +108,29 @@ def _stepped(call: Call, x: Shown, at: int, start: Dim, step: int) -> Shown:
     return selected(call, Shown(view, TensorType(x.type.dtype, shape)), at + 1, start - first)
 
 
+def _unfold(call: Call) -> View:
+    """Windows along a dimension; where they begin stays there, and their insides come last."""
+    x, size, step = call.tensor(0), call.arguments[2], call.arguments[3]
+    at = call.dim(1, "dim", len(x.type.shape))
+    count = call.type.shape[at]
+    part = call.with_arguments(type_=with_size(x.type, at, count))
+    rows = [
+        cut(call, x, at, lag, count) if step == 1 else _stepped(part, x, at, lag, step)
+        for lag in range(size)
+    ]
+    return stacked(call, rows, call.rank - 1, call.type)
+
+
 def _select(call: Call) -> View:
     x = call.tensor(0)
     at = call.dim(1, "dim", len(x.type.shape))
-    return selected(call, x, at, _from_start(call.get(2, "index"), x.type.shape[at])).view
+    return selected(call, x, at, from_start(call.get(2, "index"), x.type.shape[at])).view
 
 
 def _narrow(call: Call) -> View:
     x = call.tensor(0)
     at = call.dim(1, "dim", len(x.type.shape))
-    start = _from_start(call.get(2, "start"), x.type.shape[at])
+    start = from_start(call.get(2, "start"), x.type.shape[at])
     return cut(call, x, at, start, call.get(3, "length")).view
 
 
@@ -271,19 +284,10 @@ def replaced(call: Call, x: Shown, source: Shown, at: int, start: Dim) -> View:
     return joined(call, parts, at, call.type)
 
 
-def _slice_scatter(call: Call) -> View:
-    x, source = call.tensor(0), call.tensor(1)
-    at = call.dim(2, "dim", call.rank, 0)
-    if call.get(5, "step", 1) != 1:
-        raise UnsupportedError("steps")
-    start = _from_start(call.get(3, "start") or 0, x.type.shape[at])
-    return replaced(call, x, source, at, start)
-
-
 def _select_scatter(call: Call) -> View:
     x, source = call.tensor(0), call.tensor(1)
     at = call.dim(2, "dim", call.rank)
-    index = _from_start(call.get(3, "index"), x.type.shape[at])
+    index = from_start(call.get(3, "index"), x.type.shape[at])
     type_ = replace(with_size(x.type, at, 1), dtype=source.type.dtype)
     return replaced(call, x, Shown(unsqueezed(source.view, at), type_), at, index)
 
@@ -316,6 +320,7 @@ RULES: dict[str, Rule] = {
     "cat.default": _concat,
     "chunk.default": _split,
     "concat.default": _concat,
+    "concatenate.default": _concat,
     "constant_pad_nd.default": _pad,
     "diagonal.default": _diagonal,
     "diff.default": _diff,
@@ -327,7 +332,6 @@ RULES: dict[str, Rule] = {
     "select.int": _select,
     "select_scatter.default": _select_scatter,
     "slice.Tensor": _slice,
-    "slice_scatter.default": _slice_scatter,
     "split.Tensor": _split,
     "split.default": _split,
     "split.sizes": _split,
@@ -335,6 +339,7 @@ RULES: dict[str, Rule] = {
     "stack.default": _stack,
     "tensor_split.sections": _split,
     "unbind.int": _unbind,
+    "unfold.default": _unfold,
     "unsafe_chunk.default": _split,
     "unsafe_split.Tensor": _split,
 }

@@ -73,6 +73,12 @@ def _expand(call: Call) -> View:
     return View(view.name, (None,) * (call.rank - len(view.axes)) + view.axes)
 
 
+def _broadcast_tensors(call: Call) -> tuple[View, ...]:
+    rank = len(call.types[0].shape)
+    views = [call.as_tensor(x, "a tensor").view for x in call.arguments[0]]
+    return tuple(View(view.name, (None,) * (rank - len(view.axes)) + view.axes) for view in views)
+
+
 def _repeat(call: Call) -> View:
     """Every dimension that is repeated is two for a moment: how often, and which."""
     x, times = call.tensor(0), list(call.arguments[1])
@@ -114,6 +120,7 @@ RULES: dict[str, Rule] = {
     "_reshape_alias.default": _reshape,
     "_unsafe_view.default": _reshape,
     "adjoint.default": _matrix_transposed,
+    "broadcast_tensors.default": _broadcast_tensors,
     "broadcast_to.default": _expand,
     "expand.default": _expand,
     "expand_as.default": _expand,

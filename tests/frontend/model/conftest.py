@@ -80,9 +80,10 @@ class Case:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Parameters and buffers as Hugging Face names them."""
+        """Parameters and buffers as Hugging Face names them; all buffers as computed ones too."""
         tensors = (*self.hf.named_parameters(), *self.hf.named_buffers())
-        return {name: tensor.detach() for name, tensor in tensors}
+        computed = {f"computed.{name}": tensor for name, tensor in self.hf.named_buffers()}
+        return {name: tensor.detach() for name, tensor in tensors} | computed
 
 
 @pytest.fixture(scope="session")

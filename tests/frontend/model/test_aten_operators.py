@@ -124,6 +124,10 @@ CASES: dict[str, Case] = {
     "where": lambda x, y, mask: torch.where(mask, x, y) + torch.where(mask, 0.0, y),
     "where of numbers": lambda x, mask: torch.where(mask, x, 1.0) * torch.where(mask, 2.0, 3.0),
     "where of what is broadcast": lambda x, v: torch.where(v[None] > 0, x, v),
+    "other names": lambda x, y: (
+        torch.multiply(x, y) + torch.subtract(x, y) - torch.true_divide(x, 2).negative().absolute(),
+        (torch.greater(x, y), torch.less_equal(x, 0.1), torch.not_equal(x, y)),
+    ),
     # Other dtypes.
     "casts": lambda x, half, mask: (
         x.bfloat16() + half,
@@ -156,6 +160,7 @@ CASES: dict[str, Case] = {
     "full with a triangle": lambda x: torch.triu(torch.full((x.shape[1], x.shape[1]), -1e4), 1),
     # Shapes.
     "broadcast_to": lambda v, x: torch.broadcast_to(v, x.shape) + v.expand_as(x),
+    "broadcast_tensors": lambda x, v: torch.broadcast_tensors(x, v)[1] * 2,
     "expand after a reduction": lambda x: x.mean(-1, keepdim=True).expand(-1, -1, 5) * 2,
     "flatten, unflatten": lambda x: x.flatten(1).unflatten(1, (-1, 3, 4)),
     "movedim": lambda q: q.movedim(1, 2) + q.movedim((1, 2), (2, 1)),
@@ -198,6 +203,7 @@ CASES: dict[str, Case] = {
     "split_with_sizes": lambda q: q.transpose(1, 3).split([1, 3, 2], 1)[1],
     "stack": lambda x, y, half: torch.stack([x, -y, half], dim=-1).flatten(-2),
     "stack of rows": lambda v, u: torch.stack([v, u]),
+    "unfold": lambda x, q: (x.unfold(-1, 4, 1), q.unfold(-1, 2, 2), q.mT.unfold(2, 3, 1)),
     "unbind": lambda q: q.unbind(1)[2] * q.transpose(1, 2).unbind(-1)[0].sum(),
     "the rotated half": lambda q: torch.cat([-q[..., 3:], q[..., :3]], -1),
     "the rotated pairs": lambda q: torch.stack([-q[..., 1::2], q[..., ::2]], -1).flatten(-2),
@@ -303,6 +309,7 @@ CASES: dict[str, Case] = {
     "scatter_reduce": lambda x, places: x.scatter_reduce(-1, places, places * 0.5, "sum"),
     "select_scatter": lambda x, y: x.select_scatter(y[:, :, 0], -1, 3),
     "slice_scatter": lambda x, y: x.slice_scatter(y[..., 2:5], -1, 4, 7),
+    "slice_scatter in steps": lambda x, y: x.slice_scatter(y[..., 1:8:3], -1, 1, 8, 3),
     # Complex numbers.
     "rotary by complex numbers": lambda q, p: torch.view_as_real(
         torch.view_as_complex(q.transpose(1, 2).reshape(q.shape[0], -1, 4, 3, 2))

@@ -289,6 +289,7 @@ def test_a_graph_yields_the_same(family: str, tmp_path: Path) -> None:
     after_prompt, after_token = run(model)
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     state = {name: value.detach() for name, value in state.items()}
+    state |= {f"computed.{name}": buffer for name, buffer in model.named_buffers()}
 
     prefill = lower_config(config, "prefill").bind({"batch": len(TOKENS), "sequence": PROMPT})
     inputs = {"input_ids": TOKENS[:, :PROMPT], "position_ids": POSITIONS[:, :PROMPT]}

@@ -112,6 +112,7 @@ def test_loss_and_every_gradient_of_a_family_are_those_of_hugging_face(family: s
     sizes = {"batch": BATCH, "sequence": TOKENS}
     assert trained.bind(sizes).flops == 3 * model.bind(sizes).flops
     state = {name: x.detach() for name, x in (*hf.named_parameters(), *hf.named_buffers())}
+    state |= {f"computed.{name}": buffer for name, buffer in hf.named_buffers()}
     positions = {"position_ids": torch.arange(TOKENS).expand(BATCH, TOKENS)}
     found = run_model(trained.bind(sizes), {**state, **inputs(), **positions})
     assert found.keys() == expected.keys()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ..ir.dims import size
-from ..ir.graph import DTYPE_BYTES
+from ..ir.graph import TensorType
 from ..ir.program import Program, Stage
 from ..ir.result import (
     Fidelity,
@@ -110,7 +110,7 @@ def memory_figures(program: Program) -> MemoryFigures:
 
 def _bytes(dtype: str, elements: object) -> int:
     assert isinstance(elements, int)
-    return size(elements) * DTYPE_BYTES[dtype]
+    return size(TensorType(dtype, (elements,)).bytes)
 
 
 def tried_figures(program: Program) -> tuple[TriedFigures, ...]:

@@ -148,7 +148,7 @@ def _shrunk(config: Any) -> dict[str, Any]:
     for name, value in stated.items():
         if isinstance(value, list) and len(value) == old and old > LAYERS:
             values[name] = _sampled(value)
-        inner = getattr(config, name, None) if isinstance(value, Mapping) else None
+        inner: Any = getattr(config, name, None) if isinstance(value, Mapping) else None
         if hasattr(inner, "attribute_map") and (text is config or inner is text):
             values[name] = _shrunk(inner) | {"model_type": inner.model_type}
     return values | FAMILIES.get(config.model_type, {})

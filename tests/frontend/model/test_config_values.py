@@ -189,9 +189,10 @@ def test_the_outer_config_decides_whether_the_head_is_tied(
 
 
 def test_weights_quantized_in_the_text_half_are_those_of_the_model(tmp_path: Path) -> None:
-    text = {**SIZES, "model_type": "llama", "quantization_config": {"bits": 4}}
+    stated = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    text = {**SIZES, "model_type": "llama", "quantization_config": stated}
     config = read(tmp_path, {"model_type": "llava", "text_config": text})
-    assert config.quantization == {"bits": 4}
+    assert config.quantization == stated
     assert "quantization_config" not in config.values
 
 

@@ -113,8 +113,9 @@ def test_one_traced_layer_of_a_kind_stands_for_all_of_them(
 ) -> None:
     case = make_case(name)
     short = case.graph(phase)
-    whole = lower(trace(case.config, phase, whole=True), case.config, phase)
-    assert len(whole.graphs) - 1 == case.config.layers
+    traced = trace(case.config, phase, whole=True)
+    assert len(traced.traced) == case.config.layers
+    whole = lower(traced, case.config, phase)
     assert expanded(short) == expanded(whole)
     assert short.parameters == whole.parameters
     assert short.flops == whole.flops

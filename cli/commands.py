@@ -63,8 +63,6 @@ def check(command: Check) -> int:
 
 def show(command: Show) -> int:
     """Print what a config's model holds and does, and its graph; with `-o` draw it too."""
-    from ..report.model_picture import model_svg
-
     if command.directory is not None:
         files.check_folder(command.directory)
     config = pipeline.read_config(command.model, command.dtype, command.part)
@@ -72,10 +70,13 @@ def show(command: Show) -> int:
     store = Store() if command.cache else None
     model = pipeline.clean(load_graph(config, command.phase, sizes, store))
     summary = summarize(model.bind(sizes))
-    report = print_json(_model_json(model, summary, sizes))
+    wanted = command.talk.json or command.directory is not None
+    report = print_json(_model_json(model, summary, sizes)) if wanted else ""
     table = model_table(_title(model, sizes), summary)
     text = "".join(f"# {line}".rstrip() + "\n" for line in table.splitlines()) + print_model(model)
     if command.directory is not None:
+        from ..report.model_picture import model_svg
+
         drawn = {"model.txt": text, "model.json": report, "model.svg": model_svg(model)}
         files.save_files(command.directory, drawn)
     sys.stdout.write(report if command.talk.json else text)

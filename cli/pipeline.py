@@ -142,12 +142,13 @@ def trace(config: "ModelConfig", phase: Phase, sizes: Mapping[str, int]) -> Mode
 def clean(model: Model) -> Model:
     """The graph as a person reads it: norms and rotary embeddings whole, nothing unused; in
     training with its loss, backward pass and optimizer."""
-    from ..passes.canonical import training_form
-    from ..passes.fuse import Fuse
-    from ..passes.manager import PassManager
-
     if model.phase == "train":
+        from ..passes.canonical import training_form
+        from ..passes.manager import PassManager
+
         return training_form(model, PassManager())
+    from ..passes.fuse import Fuse
+
     return model.map(Fuse().run)
 
 

@@ -100,7 +100,8 @@ def load_graph(
     """
     from ..frontend.model import trace_key
 
-    keys = [digest(_versions(), trace_key(config, phase, used)) for used in (None, sizes)]
+    versions = _versions()
+    keys = [digest(versions, trace_key(config, phase, used)) for used in (None, sizes)]
     for key in keys:
         text = None if store is None else store.get("trace", key)
         model = None if text is None else _parsed(parse_model, text)

@@ -6,58 +6,44 @@ layer, from the marks that layers.py set. aten says what each operator becomes.
 
 import operator
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-import sympy
 import torch
 from torch import fx
-from torch.export.graph_signature import InputKind
 
-from ...ir import dims
 from ...ir.dims import Dim
 from ...ir.errors import UserError
-from ...ir.graph import Graph, Input, Model, Op, Output, Phase, Role, TensorType
-from ...ir.summary import COMPUTED
+from ...ir.graph import Graph, Model, Op, Output, Phase, Role, TensorType
 from .aten import RULES, Call, Shown, UnsupportedError
 from .attending import attention, is_scored, made_real, masked, masks_of
 from .builder import GraphBuilder, View
 from .caches import Place
 from .config import ModelConfig
+from .known import numbers_of, polynomial, repeated, short, sources_of, symbols_of
 from .layers import NOT_CALLED
-from .mutation import Joined, interleaved, joined, strided_from
+from .mutation import interleaved, joined, strided_from
+from .nodes import (
+    WRAPPER,
+    holds_tensors,
+    is_known,
+    is_mark,
+    mark_of,
+    module_of,
+    needed_for_results,
+    one_place,
+    operator_of,
+    origin_of,
+    passes_on,
+    pure,
+    slot_dtypes,
+)
 from .sizes import SizesNeededError
-from .trace import Trace, module_path
-
-_WRAPPER = "model."
-"""What the names of modules and parameters in a trace begin with."""
+from .trace import Trace
 
 _MAIN = -1
 """The place of a node that is in no layer, among the numbers of layers."""
-
-_OWN = (
-    "attention.default",
-    "layer_input.default",
-    "layer_output.default",
-    "left_out.default",
-)
-"""Operators that are lowered here."""
-
-_NUMERIC = frozenset(
-    {
-        "alias.default",
-        "clone.default",
-        "detach.default",
-        "detach_.default",
-        "lift_fresh_copy.default",
-        "to.device",
-        "to.dtype",
-        "to.dtype_layout",
-    }
-)
-"""Operators behind which a constant is the same number."""
 
 
 def lower(trace: Trace, config: ModelConfig, phase: Phase) -> Model:
@@ -87,9 +73,9 @@ class _Lowering:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.nodes: list[fx.Node] = list(trace.program.graph.nodes)
-        self.symbols = _symbols(self.nodes)
+        self.symbols = symbols_of(self.nodes)
         self.masks = masks_of(self.nodes)
-        self.numbers = _numbers(trace, self.nodes)
+        self.numbers = numbers_of(trace, self.nodes)
         self.joined = joined(self.nodes)
         self.main = GraphBuilder("main")
         self.builders = {
@@ -102,16 +88,16 @@ class _Lowering:
         self.entry_at = 0
         self.carried: dict[int, dict[int, fx.Node]] = {layer: {} for layer in trace.traced}
         self.finals: dict[int, str] = {}
-        self.slots = _slot_dtypes(self.nodes)
+        self.slots = slot_dtypes(self.nodes)
         self.slot_types: dict[int, TensorType] = {}
-        self._in_layer = re.compile(rf"{re.escape(_WRAPPER + trace.layers_path)}\.(\d+)(?:\.|$)")
+        self._in_layer = re.compile(rf"{re.escape(WRAPPER + trace.layers_path)}\.(\d+)(?:\.|$)")
         self.caches = self._caches()
-        self.sources = _sources(trace, {place: name for place, (_, name) in self.caches.items()})
+        self.sources = sources_of(trace, {place: name for place, (_, name) in self.caches.items()})
 
     def run(self) -> None:
         """Lower every node; what cannot be lowered is collected in `unsupported`."""
         broken: set[fx.Node] = set()
-        needed = _needed(self.nodes, {*self.masks, *self.numbers}, self.joined)
+        needed = needed_for_results(self.nodes, {*self.masks, *self.numbers}, self.joined)
         lasts = {made.last: empty for empty, made in self.joined.items()}
         for node in self.nodes:
             if node in lasts and lasts[node] in needed:
@@ -122,11 +108,11 @@ class _Lowering:
                     broken.add(empty)
             if node.op == "output":
                 break
-            if node.op != "call_function" or not _holds_tensors(node):
+            if node.op != "call_function" or not holds_tensors(node):
                 continue
             if node not in needed or node in self.joined:
                 continue
-            if not _is_known(node):
+            if not is_known(node):
                 self.unknown = True
                 self._refuse(node, "")
                 broken.add(node)
@@ -150,7 +136,7 @@ class _Lowering:
     def _lowered(self, node: fx.Node) -> Any:
         if node.target is operator.getitem:
             return self._picked(node)
-        name = _operator(node)
+        name = operator_of(node)
         if name == "layer_input.default":
             return self._enter(node)
         if name == "layer_output.default":
@@ -173,9 +159,9 @@ class _Lowering:
             return Shown(interleaved(call, self._read(strided, home)), types)
         if name == "add.Tensor" and is_scored(call):
             return Shown(masked(call), types)
-        if name == "index.Tensor" and (part := _one_place(call)) is not None:
+        if name == "index.Tensor" and (part := one_place(call)) is not None:
             return Shown(RULES["slice.Tensor"](part), types)
-        made: Any = RULES[_pure(name)](made_real(call))
+        made: Any = RULES[pure(name)](made_real(call))
         if not several:
             return Shown(made, types)
         return tuple(Shown(view, type_) for view, type_ in zip(made, types, strict=True))
@@ -203,7 +189,7 @@ class _Lowering:
             return replace(self.masks[argument], type=self._type(argument.meta["val"]))
         if argument in self.numbers:
             return self.numbers[argument]
-        return self._read(argument, home) if _holds_tensors(argument) else self._scalar(argument)
+        return self._read(argument, home) if holds_tensors(argument) else self._scalar(argument)
 
     def _scalar(self, node: fx.Node) -> Any:
         value = node.meta["val"]
@@ -220,7 +206,7 @@ class _Lowering:
             view = self.builders[reader].add_input(source.name, type_, source.role, source.source)
             return Shown(view, type_)
         home = self._home(node)
-        if home != reader and _passes_on(node):
+        if home != reader and passes_on(node):
             return self._read(node.all_input_nodes[0], reader)
         if home == reader:
             return self.shown[node]
@@ -259,7 +245,7 @@ class _Lowering:
 
     def _enter(self, node: fx.Node) -> Shown:
         """The mark at the start of a layer: what the layer takes from the one before."""
-        given, layer, slot = _mark(node)
+        given, layer, slot = mark_of(node)
         type_ = self._type(node.meta["val"])
         carried = self.slot_types[slot] = replace(type_, dtype=self.slots[slot])
         if layer == len(self.trace.kinds):
@@ -269,14 +255,14 @@ class _Lowering:
             entry = self._cast(self.main, self._read(given, _MAIN), carried)
             self.entries[slot] = self.main.real(entry.view, carried.shape)
             self.entry_at = len(self.main.ops)
-        elif self._home(_origin(given)) == _MAIN:
+        elif self._home(origin_of(given)) == _MAIN:
             raise UnsupportedError(f"what the model computes before layer {layer}")
         graph = self.builders[layer]
         return self._cast(graph, Shown(self._carried_input(graph, slot), carried), type_)
 
     def _leave(self, node: fx.Node) -> Shown:
         """The mark at the end of a layer: what the layer gives to the next one."""
-        given, layer, slot = _mark(node)
+        given, layer, slot = mark_of(node)
         self.carried[layer][slot] = node
         self.slot_types[slot] = replace(self._type(node.meta["val"]), dtype=self.slots[slot])
         return self._read(given, layer)
@@ -377,10 +363,10 @@ class _Lowering:
             layer = int(match[1]) if match and name not in self.trace.everywhere else _MAIN
             if layer != _MAIN and self.trace.kinds[layer] != NOT_CALLED:
                 if layer in self.trace.traced:
-                    source = _repeated(name, self.trace.layers_path)
-                    self.builders[layer].add_input(_short(name), type_, "weight", source)
+                    source = repeated(name, self.trace.layers_path)
+                    self.builders[layer].add_input(short(name), type_, "weight", source)
             elif f"weight {name}" not in read:
-                self.main.add_input(_short(name), type_, "weight", name)
+                self.main.add_input(short(name), type_, "weight", name)
 
     def graphs(self) -> dict[str, Graph]:
         """What has been built; layers whose graphs are equal are of one kind."""
@@ -435,18 +421,18 @@ class _Lowering:
 
     def _home(self, node: fx.Node) -> int:
         """The traced layer that a node is in, or `_MAIN`."""
-        if _is_mark(node):
-            _, layer, _ = _mark(node)
+        if is_mark(node):
+            _, layer, _ = mark_of(node)
             return _MAIN if layer == len(self.trace.kinds) else layer
         if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
             return self._home(node.args[0])
-        match = self._in_layer.match(_module(node))
+        match = self._in_layer.match(module_of(node))
         return int(match[1]) if match else _MAIN
 
     def _path(self, node: fx.Node) -> str:
         """The module of a node as the model names it, `*` for the number of the layer."""
-        path = self._in_layer.sub(rf"{_WRAPPER}{self.trace.layers_path}.*.", _module(node))
-        return path.removeprefix(_WRAPPER.rstrip(".")).strip(".")
+        path = self._in_layer.sub(rf"{WRAPPER}{self.trace.layers_path}.*.", module_of(node))
+        return path.removeprefix(WRAPPER.rstrip(".")).strip(".")
 
     def _type(self, value: Any) -> TensorType:
         dtype = str(value.dtype).removeprefix("torch.")
@@ -455,236 +441,5 @@ class _Lowering:
     def _dim(self, size: Any) -> Dim:
         """A size of the trace in batch, sequence and context."""
         if isinstance(size, torch.SymInt):
-            return _polynomial(size.node.expr, self.symbols)
+            return polynomial(size.node.expr, self.symbols)
         return size
-
-
-def _needed(
-    nodes: list[fx.Node], given: set[fx.Node], joined: Mapping[fx.Node, Joined]
-) -> set[fx.Node]:
-    """The nodes that the results depend on, those that are `given` and before aside."""
-    needed: set[fx.Node] = set()
-    lasts = {made.last: empty for empty, made in joined.items()}
-    for node in reversed(nodes):
-        if node in lasts and lasts[node] in needed:
-            needed.update(joined[lasts[node]].parts)
-        elif node.op == "output" or _is_mark(node):
-            needed.update((node, *node.all_input_nodes))
-        elif node in needed and node not in given and node not in joined:
-            needed.update(node.all_input_nodes)
-    return needed - given
-
-
-def _operator(node: fx.Node) -> str:
-    """The name of a node's operator without its library: `mul.Tensor`."""
-    return str(node.target).partition(".")[2]
-
-
-def _holds_tensors(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    if isinstance(value, list | tuple):
-        return any(isinstance(item, torch.Tensor) for item in value)
-    return isinstance(value, torch.Tensor)
-
-
-def _is_known(node: fx.Node) -> bool:
-    """Whether there is a rule for a node's operator."""
-    name = _operator(node)
-    return node.target is operator.getitem or _pure(name) in RULES or name in _OWN
-
-
-def _passes_on(node: fx.Node) -> bool:
-    """Whether a node is the very tensor that it is given, as `x.to(device)` mostly is.
-
-    The trace calls that tensor by the node from then on, in whatever module.
-    """
-    if _operator(node) not in _NUMERIC:
-        return False
-    given, made = node.all_input_nodes[0].meta.get("val"), node.meta["val"]
-    return isinstance(given, torch.Tensor) and given.dtype == made.dtype
-
-
-def _one_place(call: Call) -> Call | None:
-    """The slice that `x[..., [-2], :]` is: an index of one constant number."""
-    x, indices = call.arguments[:2]
-    given = [at for at, index in enumerate(indices) if index is not None]
-    if len(given) != 1 or not isinstance(index := indices[given[0]], int):
-        return None
-    (at,) = given
-    size = x.type.shape[at]
-    if len(x.type.shape) != len(call.type.shape) or not isinstance(size, int):
-        return None
-    start = index % size
-    return replace(call, arguments=[x, at, start, start + 1], named={})
-
-
-def _pure(name: str) -> str:
-    """The operator that yields what one in place (`div_.Tensor`) leaves: `div.Tensor`."""
-    stem, _, overload = name.partition(".")
-    pure = f"{stem.removesuffix('_')}.{overload}"
-    return pure if name not in RULES and not stem.startswith("__") else name
-
-
-def _is_mark(node: fx.Node) -> bool:
-    return str(node.target) in ("wscc.layer_input.default", "wscc.layer_output.default")
-
-
-def _mark(node: fx.Node) -> tuple[fx.Node, int, int]:
-    """The value that is marked, the layer, and the slot."""
-    given, layer, slot = node.args
-    assert isinstance(given, fx.Node)
-    assert isinstance(layer, int)
-    assert isinstance(slot, int)
-    return given, layer, slot
-
-
-def _origin(node: fx.Node) -> fx.Node:
-    """The node that a tensor, or one of which it is a view of all, was first called by."""
-    while _passes_on(node) or _is_all(node):
-        node = node.all_input_nodes[0]
-    return node
-
-
-def _is_all(node: fx.Node) -> bool:
-    """Whether a node is `x[:]`."""
-    if _operator(node) != "slice.Tensor" or len(node.args) > 4:
-        return False
-    return node.meta["val"].shape == node.all_input_nodes[0].meta["val"].shape
-
-
-def _slot_dtypes(nodes: list[fx.Node]) -> dict[int, str]:
-    """The widest dtype of every slot, to which all others can be cast without a loss."""
-    found: dict[int, torch.dtype] = {}
-    for node in nodes:
-        if _is_mark(node):
-            _, _, slot = _mark(node)
-            dtype: torch.dtype = node.meta["val"].dtype
-            found[slot] = torch.promote_types(found.get(slot, dtype), dtype)
-    return {slot: str(dtype).removeprefix("torch.") for slot, dtype in found.items()}
-
-
-def _module(node: fx.Node) -> str:
-    """The path of the innermost module that a node came from, with the wrapper's name."""
-    path = module_path(node)
-    return path if path.startswith(_WRAPPER.rstrip(".")) else ""
-
-
-def _sources(trace: Trace, caches: Mapping[Place, str]) -> dict[str, Input]:
-    """What every placeholder of the trace stands for; the types are left to the reader."""
-    found: dict[str, Input] = {}
-    unknown = TensorType("float32", ())
-    for spec in trace.program.graph_signature.input_specs:
-        name = spec.arg.name
-        if spec.kind == InputKind.USER_INPUT and name.startswith("caches_"):
-            place = trace.caches[int(name.rpartition("_")[2])]
-            cache = caches.get(place, place.source)
-            found[name] = Input(f"{cache}_cache", unknown, "cache", f"cache.*.{cache}")
-        elif spec.kind == InputKind.USER_INPUT:
-            found[name] = Input(name, unknown, "data", name)
-        elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target is not None:
-            target = spec.target.removeprefix(_WRAPPER)
-            target = trace.tied.get(target, target)
-            role: Role = "weight" if spec.kind == InputKind.PARAMETER else "buffer"
-            inside = target not in trace.everywhere
-            source = _repeated(target, trace.layers_path) if inside else target
-            if role == "buffer" and target not in trace.persistent:
-                source = COMPUTED + source
-            found[name] = Input(_short(target), unknown, role, source)
-    return found
-
-
-def _short(name: str) -> str:
-    return ".".join(name.split(".")[-2:])
-
-
-def _repeated(name: str, layers_path: str) -> str:
-    """A parameter's name with `*` for the number of its layer."""
-    return re.sub(rf"^({re.escape(layers_path)})\.\d+\.", r"\1.*.", name)
-
-
-def _numbers(trace: Trace, nodes: list[fx.Node]) -> dict[fx.Node, Any]:
-    """The nodes that are a number: constants of one element in the model's code, and what is
-    computed of nothing else."""
-    targets = {
-        spec.arg.name: trace.program.constants[spec.target]
-        for spec in trace.program.graph_signature.input_specs
-        if spec.kind == InputKind.CONSTANT_TENSOR and spec.target is not None
-    }
-    found: dict[fx.Node, Any] = {}
-    for node in nodes:
-        if node.op == "placeholder" and node.name in targets:
-            constant: Any = targets[node.name]
-            constant = getattr(constant, "constant", None) if _is_fake(constant) else constant
-            if isinstance(constant, torch.Tensor) and constant.numel() == 1:
-                found[node] = constant.item()
-        elif node.op == "call_function" and _operator(node) in _NUMERIC:
-            given = node.args[0]
-            if isinstance(given, fx.Node) and given in found:
-                found[node] = found[given]
-        elif _is_of_numbers(node, found):
-            found[node] = _computed(node, found)
-    return found
-
-
-def _is_of_numbers(node: fx.Node, numbers: Mapping[fx.Node, Any]) -> bool:
-    """Whether a node computes numbers, or picks one of them, of nothing but numbers."""
-    given, value = node.all_input_nodes, node.meta.get("val")
-    if not given or any(argument not in numbers for argument in given):
-        return False
-    schema: Any = getattr(node.target, "_schema", None)
-    plain = schema is not None and schema.name.startswith("aten::") and not schema.is_mutable
-    values = value if isinstance(value, list | tuple) else [value]
-    return (plain or node.target is operator.getitem) and all(
-        isinstance(item, torch.Tensor) and item.shape == () for item in values
-    )
-
-
-def _computed(node: fx.Node, numbers: Mapping[fx.Node, Any]) -> Any:
-    """What a node of numbers yields: a number, or a list of them."""
-
-    def tensor(argument: fx.Node) -> Any:
-        value, number = argument.meta["val"], numbers[argument]
-        if isinstance(value, list | tuple):
-            return number
-        return torch.tensor(number, dtype=value.dtype)
-
-    made: Any = node.target
-    args, named = fx.map_arg((node.args, dict(node.kwargs)), tensor)
-    found = made(*args, **named)
-    if isinstance(found, list | tuple):
-        return [item.item() for item in found]
-    return found.item() if isinstance(found, torch.Tensor) else found
-
-
-def _is_fake(value: Any) -> bool:
-    return type(value).__name__ == "FakeTensor"
-
-
-def _symbols(nodes: list[fx.Node]) -> dict[sympy.Basic, str]:
-    """The trace's symbols by what they measure: by the names that the export gave them."""
-    found: dict[sympy.Basic, str] = {}
-    for node in nodes:
-        value = node.meta.get("val")
-        if node.op == "placeholder" and isinstance(value, torch.Tensor):
-            for at, size in enumerate(value.shape):
-                if isinstance(size, torch.SymInt):
-                    expr = size.node.expr
-                    if node.name in ("input_ids", "position_ids"):
-                        found.setdefault(expr, ("batch", "sequence")[at])
-                    elif expr not in found:
-                        found[expr] = "batch" if at == 0 else "context"
-    return found
-
-
-def _polynomial(expr: sympy.Basic, symbols: dict[sympy.Basic, str]) -> Dim:
-    """A symbolic size as a polynomial; raises UnsupportedError for anything else."""
-    if isinstance(expr, sympy.Integer):
-        return int(expr)
-    if expr in symbols:
-        return dims.symbol(symbols[expr])
-    if isinstance(expr, sympy.Pow) and isinstance(expr.exp, sympy.Integer) and expr.exp > 0:
-        return dims.product([_polynomial(expr.base, symbols)] * int(expr.exp))
-    if isinstance(expr, sympy.Add | sympy.Mul):
-        parts = [_polynomial(part, symbols) for part in expr.args]
-        return sum(parts, start=0) if isinstance(expr, sympy.Add) else dims.product(parts)
-    raise UnsupportedError(f"the size {expr}")

@@ -1,6 +1,6 @@
 """Convolutions against torch's, with windows of kept inputs, and their gradients."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,9 @@ from wscc.ir.graph import Attribute, Graph, Input, Op, Output, TensorType
 from wscc.ir.interpreter import run_op
 from wscc.ir.kinds import graph_flops, indices_of, kind_of
 from wscc.ir.text import parse_graph, print_graph
+
+Recording = Callable[[Mapping[str, TensorType]], Any]
+
 
 CAUSAL: dict[str, Attribute] = {
     "positions": "s",
@@ -124,36 +127,8 @@ def test_flops_of_a_convolution_of_channels() -> None:
     assert kind_of(op).flops(op, (x, TensorType("float32", (48, 4)))) == expected
 
 
-class Tape:
-    """Takes down what a gradient adds."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.ops: list[Op] = []
-
-    def add(self, *arguments: Any, **named: Any) -> str:
-        raise NotImplementedError
-
-    def add_several(
-        self,
-        kind: str,
-        operands: Sequence[str],
-        types: Sequence[TensorType],
-        attributes: Any,
-    ) -> tuple[str, ...]:
-        names = tuple(f"{kind}.{at}" for at in range(len(types)))
-        self.ops.append(Op(kind, tuple(operands), names, tuple(types), attributes))
-        return names
-
-    def type_of(self, name: str) -> TensorType:
-        return self.graph.types[name]
-
-    def wants(self, name: str) -> bool:
-        return name in self.graph.types
-
-
 @pytest.mark.parametrize("kept", [False, True])
-def test_gradients_are_those_of_torch(kept: bool) -> None:
+def test_gradients_are_those_of_torch(kept: bool, recording: Recording) -> None:
     x, weight, initial = random(2, 10, 5), random(5, 4), random(2, 5, 3)
     operands = [x, weight, initial][: 2 + kept]
     leaves = [value.clone().requires_grad_() for value in operands]
@@ -166,7 +141,7 @@ def test_gradients_are_those_of_torch(kept: bool) -> None:
     indices = "bsc,ck,bcw->bsc" if kept else "bsc,ck->bsc"
     op = convolve(operands, [theirs], CAUSAL | {"indices": indices})
     graph, kind = graph_of(op, operands), kind_of(op)
-    tape = Tape(graph)
+    tape = recording(graph.types)
     assert kind.gradient is not None
     assert tuple(kind.gradient(op, tape, ["dy"])) == tape.ops[0].results
     whole = graph_of(tape.ops[0], [*operands, dy])

@@ -1,6 +1,7 @@
 """The `experts` kind: reference against plain torch, gradient against autograd, FLOPs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from wscc.ir.graph import Attribute, Op, TensorType
 from wscc.ir.interpreter import run_op
 from wscc.ir.kinds import indices_of, kind_of, verify_op
 from wscc.ir.operators.experts import experts, experts_touched, saving
+
+Recording = Callable[[Mapping[str, TensorType]], Any]
+
 
 T, K, E, F, H, OUT = 7, 3, 5, 6, 4, 3
 SIZES = {"t": T, "b": 2, "k": K, "e": E, "c": 2, "f": F, "h": H, "o": OUT}
@@ -104,54 +108,16 @@ def types_of(values: Sequence[Tensor]) -> tuple[TensorType, ...]:
     )
 
 
-class Record:
-    """A tape that keeps what is added."""
-
-    def __init__(self, types: Mapping[str, TensorType]) -> None:
-        self.types = dict(types)
-        self.ops: list[Op] = []
-
-    def add(
-        self,
-        kind: str,
-        operands: Sequence[str],
-        type_: TensorType,
-        attributes: Mapping[str, Attribute],
-        name: str | None = None,
-    ) -> str:
-        del name
-        return self.add_several(kind, operands, [type_], attributes)[0]
-
-    def add_several(
-        self,
-        kind: str,
-        operands: Sequence[str],
-        types: Sequence[TensorType],
-        attributes: Mapping[str, Attribute],
-    ) -> tuple[str, ...]:
-        names = tuple(f"d{len(self.types) + at}" for at in range(len(types)))
-        self.types.update(zip(names, types, strict=True))
-        self.ops.append(Op(kind, tuple(operands), names, tuple(types), attributes))
-        return names
-
-    def type_of(self, name: str) -> TensorType:
-        return self.types[name]
-
-    def wants(self, name: str) -> bool:
-        del name
-        return True
-
-
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("case", CASES)
-def test_gradients_are_those_of_autograd(case: str, kept: bool) -> None:
+def test_gradients_are_those_of_autograd(case: str, kept: bool, recording: Recording) -> None:
     op, values = made(*CASES[case])
     op = saving(op, types_of(values)) if kept else op
     verify_op("g", op, types_of(values))
     results = run_op(op, values)
     state = dict(zip((*op.operands, *op.results), (*values, *results), strict=True))
     state["dy"] = torch.randn(results[0].shape, generator=torch.Generator().manual_seed(2))
-    tape = Record({name: types_of([value])[0] for name, value in state.items()})
+    tape = recording({name: types_of([value])[0] for name, value in state.items()})
 
     gradient = kind_of(op).gradient
     assert gradient is not None
@@ -169,14 +135,14 @@ def test_gradients_are_those_of_autograd(case: str, kept: bool) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-def test_the_gradient_costs_twice_the_forward_pass_and_more_where_the_hidden_layer_is_lost() -> (
-    None
-):
+def test_the_gradient_costs_twice_the_forward_pass_and_more_where_the_hidden_layer_is_lost(
+    recording: Recording,
+) -> None:
     op, values = made(GATED, "silu(a) * b")
     up, down = 2 * T * K * 2 * F * H, 2 * T * K * F * OUT
     for kept, cost in ((True, 2 * (up + down)), (False, 2 * (up + down) + up)):
         forward = saving(op, types_of(values)) if kept else op
-        tape = Record(dict(zip(op.operands, types_of(values), strict=True)))
+        tape = recording(dict(zip(op.operands, types_of(values), strict=True)))
         tape.types |= {"dy": op.type} | dict(zip(forward.results, forward.types, strict=True))
         gradient = kind_of(op).gradient
         assert gradient is not None

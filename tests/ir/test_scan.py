@@ -18,6 +18,9 @@ from wscc.ir.interpreter import run_op
 from wscc.ir.kinds import graph_flops, indices_of, kind_of
 from wscc.ir.text import parse_graph, print_graph
 
+Recording = Callable[[Mapping[str, TensorType]], Any]
+
+
 Parts = Mapping[str, tuple[str, Tensor]]
 Function = Callable[..., Any]
 
@@ -220,40 +223,15 @@ def test_steps_one_by_one_are_the_scan(parts: dict[str, tuple[str, Tensor]]) -> 
     close(kept, last)
 
 
-class Tape:
-    """Takes down what a gradient adds."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.ops: list[Op] = []
-
-    def add(self, *arguments: Any, **named: Any) -> str:
-        raise NotImplementedError
-
-    def add_several(
-        self,
-        kind: str,
-        operands: Sequence[str],
-        types: Sequence[TensorType],
-        attributes: Mapping[str, Attribute],
-    ) -> tuple[str, ...]:
-        names = tuple(f"{kind}.{at}" for at in range(len(types)))
-        self.ops.append(Op(kind, tuple(operands), names, tuple(types), attributes))
-        return names
-
-    def type_of(self, name: str) -> TensorType:
-        return self.graph.types[name]
-
-    def wants(self, name: str) -> bool:
-        return name in self.graph.types
-
-
 def gradients(
-    op: Op, operands: Sequence[Tensor], given: Sequence[Tensor | None]
+    op: Op,
+    operands: Sequence[Tensor],
+    given: Sequence[Tensor | None],
+    recording: Recording,
 ) -> Sequence[Tensor]:
     """The gradients of a scan's operands, from those of its results."""
     graph, kind = graph_of(op, operands), kind_of(op)
-    tape = Tape(graph)
+    tape = recording(graph.types)
     assert kind.gradient is not None
     names = [None if value is None else f"dy{at}" for at, value in enumerate(given)]
     found = kind.gradient(op, tape, names)
@@ -268,7 +246,9 @@ def gradients(
 
 @pytest.mark.parametrize("state_too", [False, True])
 @pytest.mark.parametrize("decay", ["", "bsgr", "bsgn"])
-def test_gradients_are_those_of_the_same_loop_in_transformers(decay: str, state_too: bool) -> None:
+def test_gradients_are_those_of_the_same_loop_in_transformers(
+    decay: str, state_too: bool, recording: Recording
+) -> None:
     """Without letters of a decay it is Mamba-2, in which decay and beta are one tensor."""
     parts = delta_parts(decay) if decay else mamba2_parts()
     function = (
@@ -284,7 +264,7 @@ def test_gradients_are_those_of_the_same_loop_in_transformers(decay: str, state_
     expected = torch.autograd.grad([y for y, _ in kept], [*leaves.values()], [dy for _, dy in kept])
     settings: dict[str, Attribute] = {"delta": True, "scale": STATE**-0.5} if decay else {}
     op = scan_of(parts, parts["value"][0], parts["initial"][0], chunk=4, **settings)
-    made = gradients(op, [value for _, value in parts.values()], given)
+    made = gradients(op, [value for _, value in parts.values()], given, recording)
     found = dict(zip(parts, made, strict=True))
     if not decay:
         found["decay"] = found["decay"] + found.pop("beta")

@@ -54,7 +54,7 @@ def _path(hardware: Hardware, line: Line, hops: Number) -> Number:
 def _stream(hardware: Hardware, line: Line, words: Number) -> Number:
     """Cycles for words through the slowest link of the line, which may cross a die boundary."""
     crosses = np.asarray(line.cores) > line.die_cores
-    return np.where(crosses, words / min(1.0, hardware.wafer.link.share), words)
+    return np.where(crosses, words / min(1.0, hardware.wafer.crossing_share), words)
 
 
 def _relay(hardware: Hardware) -> float:

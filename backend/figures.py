@@ -1,10 +1,10 @@
 """The parts of a result that need no evaluation: what was mapped, where, and what is short."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..ir.dims import size
 from ..ir.graph import TensorType
-from ..ir.program import Program, Stage
+from ..ir.program import CoreMemory, Program, Stage
 from ..ir.result import (
     Fidelity,
     HardwareFigures,
@@ -15,6 +15,7 @@ from ..ir.result import (
     TriedFigures,
     WorkloadFigures,
 )
+from .memory import held_elsewhere
 
 SHARED = "shared"
 """The graph of the values that all layers read; passes/pieces.py names it."""
@@ -47,7 +48,7 @@ def hardware_figures(program: Program) -> HardwareFigures:
         area_mm2=hardware.wafers * hardware.wafer.area_m2 * 1e6,
         peak_flops=hardware.peak_flops(program.workload.dtype),
         sram_bytes=hardware.sram_bytes,
-        dram_bytes=sum(memory.capacity_bytes for memory in hardware.wafer.memories),
+        dram_bytes=hardware.dram_bytes,
     )
 
 
@@ -80,37 +81,35 @@ def mapping_figures(program: Program) -> MappingFigures:
 
 
 def memory_figures(program: Program) -> MemoryFigures:
-    """Bytes of weights and caches in all as stored on the system, and of the fullest core."""
-    weights = caches = 0
+    """Bytes in all as stored on the system, and of the fullest core. What the forward pass saves
+    counts with the activations."""
+    elsewhere = held_elsewhere({name: m.graph for name, m in program.graphs.items()})
+    weights = caches = gradients = states = 0
     for stage in program.stages:
         for call in stage.calls:
             graph, count = program.graphs[call.text("body")].graph, call.integer("count")
-            weights += count * sum(
-                _bytes(value.type.dtype, value.type.elements)
-                for value in graph.inputs
-                if value.role == "weight"
-            )
-            caches += count * sum(
-                _bytes(graph.types[output.name].dtype, graph.types[output.name].elements)
-                for output in graph.outputs
-                if output.role == "cache"
-            )
+            own = [value for value in graph.inputs if value.name not in elsewhere[graph.name]]
+            weights += count * _total(v.type for v in own if v.role == "weight")
+            states += count * _total(v.type for v in own if v.role == "state")
+            made = [(output.role, graph.types[output.name]) for output in graph.outputs]
+            caches += count * _total(type_ for role, type_ in made if role == "cache")
+            gradients += count * _total(type_ for role, type_ in made if role == "gradient")
     replicas = program.mapping.dp
     memories = [stage.memory for stage in program.stages if stage.memory is not None]
-    active = sum(memory.activation_bytes for memory in memories)
+    active = sum(memory.activation_bytes + memory.saved_bytes for memory in memories)
     return MemoryFigures(
         weights_bytes=weights * replicas,
         kv_bytes=caches * replicas * program.microbatches,
         activation_bytes=active * program.mesh.devices * replicas,
-        optimizer_bytes=0,
+        optimizer_bytes=states * replicas,
         peak_core_bytes=max(memory.total_bytes for memory in memories),
         core_capacity_bytes=int(program.hardware.core.usable_bytes),
+        gradient_bytes=gradients * replicas,
     )
 
 
-def _bytes(dtype: str, elements: object) -> int:
-    assert isinstance(elements, int)
-    return size(TensorType(dtype, (elements,)).bytes)
+def _total(types: Iterable[TensorType]) -> int:
+    return sum(size(type_.bytes) for type_ in types)
 
 
 def tried_figures(program: Program) -> tuple[TriedFigures, ...]:
@@ -137,15 +136,29 @@ def infeasibilities(program: Program) -> tuple[Infeasibility, ...]:
 
 
 def _short_memory(program: Program) -> Iterator[Infeasibility]:
-    limit = int(program.hardware.core.usable_bytes)
+    limit = int(program.hardware.core_bytes)
     stages = [(at, stage) for at, stage in enumerate(program.stages) if stage.memory is not None]
     at, worst = max(stages, key=lambda pair: pair[1].memory.total_bytes if pair[1].memory else 0)
     if worst.memory is not None and worst.memory.total_bytes > limit:
         demand = worst.memory.total_bytes
         where = f"fullest core of stage {at} ({_contents(worst)})"
+        if worst.memory.optimizer_bytes or worst.memory.gradient_bytes:
+            where += f": {_kinds(worst.memory)}"
         yield Infeasibility(
             "core memory", where, demand, limit, demand - limit, "B", program.advice
         )
+
+
+def _kinds(memory: CoreMemory) -> str:
+    """What a core of a stage that trains holds, in words."""
+    parts = {
+        "weights": memory.weights_bytes,
+        "gradients": memory.gradient_bytes,
+        "optimizer": memory.optimizer_bytes,
+        "saved activations": memory.saved_bytes,
+        "others": memory.activation_bytes,
+    }
+    return ", ".join(f"{name} {bytes_ / 1024:.4g} KiB" for name, bytes_ in parts.items())
 
 
 def _contents(stage: Stage) -> str:
@@ -159,7 +172,7 @@ def _contents(stage: Stage) -> str:
             parts.append("embedding" if not parts and not call.operands else "head")
         else:
             parts.append(f"layers {first}-{first + count - 1}" if count > 1 else f"layer {first}")
-    return ", ".join(parts)
+    return ", ".join(dict.fromkeys(parts))
 
 
 def _short_room(program: Program) -> Iterator[Infeasibility]:

@@ -78,7 +78,7 @@ def fabric_of(wafer: Wafer) -> Fabric:
         word_bytes=core.router.width_bytes,
         link_bytes_per_s=bytes_per_s,
         hop_s=core.router.hop_cycles / core.clock_hz,
-        crossing_bytes_per_s=bytes_per_s * wafer.link.share,
+        crossing_bytes_per_s=bytes_per_s * wafer.crossing_share,
         crossing_s=wafer.link.latency_s,
         ramp_bytes_per_s=bytes_per_s,
         ramp_s=core.router.ramp_cycles / core.clock_hz,

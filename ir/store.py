@@ -31,12 +31,17 @@ def digest(*parts: str) -> str:
     return found.hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: write beside it, then rename. Raises OSError."""
+def write_text(path: Path, text: str, mode: int | None = None) -> None:
+    """Write a file whole or not at all: write beside it, then rename. Raises OSError.
+
+    `mode`: its permissions, where they are not those of any new file.
+    """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with open(beside, "x", encoding="utf-8", newline="\n") as file:
             file.write(text)
+        if mode is not None:
+            os.chmod(beside, mode)
         os.replace(beside, path)
     except BaseException:
         with suppress(OSError):

@@ -1,6 +1,5 @@
 """A `.wsc` file becomes a hardware space, and a choice of its parameters becomes Hardware."""
 
-from .domain import Parameter
 from .files import find_spec, source_files
 from .space import HardwareSpace, load_hardware
 from .summary import Fact, Source, summary
@@ -8,7 +7,6 @@ from .summary import Fact, Source, summary
 __all__ = [
     "Fact",
     "HardwareSpace",
-    "Parameter",
     "Source",
     "find_spec",
     "load_hardware",

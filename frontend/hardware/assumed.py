@@ -1,34 +1,33 @@
 """What is assumed of a design where its spec says nothing, so that nothing is assumed silently.
 
-The defaults themselves are in core.py and build.py; docs/language.md states them. Importing this
+The defaults themselves are in core.py and grids.py; docs/language.md states them. Importing this
 module imports neither lark nor pint.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .evaluate import View
+    from .view import View
 
 
 @dataclass
 class Assumptions:
-    """What the parts of the system leave out, by part and field; of other parts nothing is kept."""
+    """What parts leave out, by part and field, and what holds instead."""
 
-    found: dict[str, str] = field(default_factory=dict[str, str])
-    _listening: bool = False
+    _said: dict[str, Callable[[], str]] = field(default_factory=dict[str, Callable[[], str]])
 
-    @contextmanager
-    def of_the_system(self) -> Iterator[None]:
-        self._listening = True
-        try:
-            yield
-        finally:
-            self._listening = False
+    def say(self, view: "View", name: str, text: Callable[[], str]) -> None:
+        """Of the part `view` nothing is written about `name`, and so `text()` holds."""
+        self._said[".".join((*view.path, name))] = lambda: f"{view.label}: {text()}"
 
-    def say(self, view: "View", name: str, text: str) -> None:
-        """Of the part `view` nothing is written about `name`, and so `text` holds."""
-        if self._listening:
-            self.found[".".join((*view.path, name))] = f"{view.label}: {text}"
+    def repeat(self, found: Mapping[str, str]) -> None:
+        """All that was found elsewhere."""
+        self._said |= {name: partial(str, text) for name, text in found.items()}
+
+    @property
+    def found(self) -> dict[str, str]:
+        """By part and field, in words."""
+        return {name: text() for name, text in self._said.items()}

@@ -8,27 +8,32 @@ from typing import TypeAlias
 
 from ...ir.errors import UserError, nearest
 from . import syntax
+from .files import SourceFile
+from .units import FUNCTIONS
 
 _Parameters: TypeAlias = Mapping[str, syntax.ParameterSyntax]
 
 
-def check_names(condition: syntax.Condition, parameters: _Parameters) -> None:
+def check_names(condition: syntax.Condition, file: SourceFile) -> None:
     """Raise UserError for a condition that names a part: which parts exist is not known yet."""
     for side in (condition.left, condition.right):
-        _check_side(side, parameters, word=True)
+        _check_side(side, file, word=True)
 
 
-def _check_side(expression: syntax.Expression, parameters: _Parameters, word: bool) -> None:
+def _check_side(expression: syntax.Expression, file: SourceFile, word: bool) -> None:
     match expression:
         case syntax.Chain():
             for operand in (expression.first, *(operand for _, operand in expression.rest)):
-                _check_side(operand, parameters, word=False)
+                _check_side(operand, file, word=False)
+        case syntax.Call(function=syntax.Reference((name,))) if name in FUNCTIONS:
+            for argument in expression.arguments:
+                _check_side(argument, file, word=False)
         case syntax.Number():
             return
-        case syntax.Reference((name,)) if word or name in parameters:
+        case syntax.Reference((name,)) if word or name in file.parameters or name in file.lets:
             return
         case _:
-            raise UserError("a condition names parameters only", expression.location)
+            raise UserError("a condition names parameters and lets only", expression.location)
 
 
 def check_words(condition: syntax.Condition, parameters: _Parameters) -> None:

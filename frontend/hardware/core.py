@@ -1,96 +1,95 @@
-"""The small parts of a spec in one binding: technology, software, link, and the core.
+"""The core of a spec in one binding: its units, its SRAM, its router, and what it leaves out.
 
-What a part holds is in fields.py; dies, wafers and the system are in build.py.
+What a core holds is in fields.py; what it is made of in parts.py.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ...ir import hardware as ir
 from ...ir.errors import UserError
 from ...ir.graph import DTYPE_BYTES
+from ...ir.physics import Physics
+from ...ir.technology import Technology
+from . import parts
 from .assumed import Assumptions
-from .evaluate import View
 from .fields import DTYPES, PARTS
+from .parts import block, by_dtype, dimensions
 from .read import inner, read, read_field
+from .view import View
 
 NO_SOFTWARE = ir.Software("none", issue_cycles=0.0, launch_cycles=0.0)
 """Of a core without `software`: what the hardware alone would do."""
+
+NO_NETWORK = ir.Router("circuit", 1.0, hop_cycles=1.0, ramp_cycles=0.0, multicast=False)
+"""Of a core without `router`: no other core is near."""
 
 FUNCTION_CYCLES = 12.0
 """Of a core without `function`: range reduction 3, polynomial 5, scaling 2, load and store."""
 
 
-def technology(view: View) -> ir.Technology:
-    """The energies and the leakage of a process; raises UserError, as all of these do."""
-    values, sram = read(view, PARTS["technology"]), _block(view, "sram")
-    return ir.Technology(
-        name=view.path[0],
-        multiply_add_energy_j=_by_dtype(view, "multiply_add"),
-        sram_read_energy_j_per_byte=sram["read"],
-        sram_write_energy_j_per_byte=sram["write"],
-        router_energy_j_per_byte=values["router"],
-        wire_energy_j_per_byte_m=values["wire"],
-        leakage_w_per_m2=values["leakage"],
-    )
+def core(view: View, physics: Physics, assumed: Assumptions) -> ir.Core:
+    """The core; without a `size` it has what its parts need, or, where its technology gives no
+    densities, none yet: an outline of zero, which `unsized` tells."""
+    if view.scope.changes:
+        return _core(view, physics, assumed)
+
+    def made() -> tuple[ir.Core, dict[str, str]]:
+        said = Assumptions()
+        found = _core(view, physics, said)
+        return found, said.found if view.scope.binding.points is None else {}
+
+    key = ("core", view.scope.prefix, id(view.block))
+    found, said = view.scope.binding.remembered(key, made)
+    assumed.repeat(said)
+    return found
 
 
-def software(view: View) -> ir.Software:
-    """The overheads of a software stack."""
-    values = read(view, PARTS["software"])
-    return ir.Software(view.path[0], values["issue"], values["launch"])
-
-
-def link(view: View, clock_hz: float) -> ir.Link:
-    """What joins dies; `clock_hz` turns a latency in cycles into seconds."""
-    values = read(view, PARTS["link"], clock_hz)
-    return ir.Link(view.path[0], values["share"], values["latency"], values["energy"])
-
-
-def gap_m(view: View) -> float:
-    """The distance that a link leaves between two dies."""
-    return read_field(view, "gap", PARTS["link"].fields["gap"])
-
-
-def declared_size(view: View) -> tuple[float, float] | None:
-    """Height and width of a core, die or wafer in metres, where its block says them."""
-    return read_field(view, "size", PARTS[view.block.kind].fields["size"])
-
-
-def core(view: View, share: tuple[float, float], assumed: Assumptions) -> ir.Core:
-    """The core; `share` is the height and width in metres that it has without a `size`."""
+def _core(view: View, physics: Physics, assumed: Assumptions) -> ir.Core:
     clock_hz = read_field(view, "clock", PARTS["core"].fields["clock"])
     values = read(view, PARTS["core"], clock_hz)
-    process = technology(values["technology"])
-    matrix = _by_dtype(view, "matrix")
-    vector = _vector(view, matrix, process, assumed)
-    if values["size"] is None:
-        assumed.say(view, "size", f"{dimensions(share)}, an equal share of its die")
+    process = parts.technology(values["technology"])
+    matrix = by_dtype(view, "matrix")
     if values["software"] is None:
-        assumed.say(view, "software", "no overhead of software")
+        assumed.say(view, "software", lambda: "no overhead of software")
     if values["function"] is None:
-        assumed.say(view, "function", f"{FUNCTION_CYCLES:g} steps a scalar function")
+        assumed.say(view, "function", lambda: f"{FUNCTION_CYCLES:g} steps a scalar function")
     if values["control"] is None:
-        assumed.say(view, "control", "no energy of clock and control")
-    height_m, width_m = values["size"] or share
-    return ir.Core(
+        assumed.say(view, "control", lambda: "no energy of clock and control")
+    made = ir.Core(
         name=view.path[0],
         clock_hz=clock_hz,
-        height_m=height_m,
-        width_m=width_m,
+        height_m=0.0,
+        width_m=0.0,
         technology=process,
         matrix_flops_per_cycle=matrix,
-        vector_elements_per_cycle=vector,
+        vector_elements_per_cycle=_vector(view, matrix, process, assumed),
         function_cycles=FUNCTION_CYCLES if values["function"] is None else values["function"],
         sram=_sram(view, assumed),
-        router=_router(view, clock_hz),
-        software=software(values["software"]) if values["software"] else NO_SOFTWARE,
-        control_energy_j_per_cycle=values["control"] or 0.0,
+        router=_router(view, values["router"], clock_hz, assumed),
+        software=parts.software(values["software"]) if values["software"] else NO_SOFTWARE,
+        control_energy_j_per_cycle=0.0 if values["control"] is None else values["control"],
+        declared_area_m2=parts.stated_areas(view),
+        multiprocessors=_multiprocessors(view),
     )
+    size = values["size"]
+    if size is None:
+        needed = physics.core_outline_m(made)
+        if needed is None:
+            return made
+        size = needed
+        assumed.say(view, "size", lambda: f"{dimensions(needed)}, what its parts need")
+    return replace(made, height_m=size[0], width_m=size[1])
+
+
+def unsized(made: ir.Core) -> bool:
+    """Whether a core has no size of its own."""
+    return isinstance(made.height_m, float) and made.height_m == 0.0
 
 
 def _vector(
-    view: View, matrix: dict[str, float], process: ir.Technology, assumed: Assumptions
-) -> dict[str, float]:
+    view: View, matrix: dict[str, Any], process: Technology, assumed: Assumptions
+) -> dict[str, Any]:
     """The vector unit by dtype: as given, else an element for every multiply-add.
 
     Every dtype of the multiply-add unit, and float32 for norms and softmax, has a rate: where
@@ -98,10 +97,10 @@ def _vector(
     dtype of either unit without a multiply-add energy.
     """
     if inner(view, "vector"):
-        rates = _by_dtype(view, "vector")
+        rates = by_dtype(view, "vector")
     else:
         rates = {dtype: flops / 2 for dtype, flops in matrix.items()}
-        assumed.say(view, "vector", "vector unit as wide as the multiply-add unit")
+        assumed.say(view, "vector", lambda: "vector unit as wide as the multiply-add unit")
     for dtype in (*matrix, *rates):
         if dtype not in process.multiply_add_energy_j:
             raise _no_energy(view, process, dtype)
@@ -112,12 +111,18 @@ def _vector(
         if dtype not in process.multiply_add_energy_j:
             raise _no_energy(view, process, dtype, ", in which norms and softmax are computed")
         rates[dtype] = rate * DTYPE_BYTES[first] / DTYPE_BYTES[dtype]
-        text = f"vector unit at {rates[dtype]:g} {spelt(dtype)} element/cycle, as many bytes as of "
-        assumed.say(view, f"vector.{spelt(dtype)}", text + spelt(first))
+        assumed.say(
+            view,
+            f"vector.{spelt(dtype)}",
+            lambda dtype=dtype: (
+                f"vector unit at {rates[dtype]:g} {spelt(dtype)} element/cycle, as many bytes as "
+                f"of {spelt(first)}"
+            ),
+        )
     return rates
 
 
-def _no_energy(view: View, process: ir.Technology, dtype: str, why: str = "") -> UserError:
+def _no_energy(view: View, process: Technology, dtype: str, why: str = "") -> UserError:
     return UserError(
         f"{view.label}: technology {process.name} gives no multiply_add energy for "
         f"{spelt(dtype)}{why}",
@@ -126,53 +131,52 @@ def _no_energy(view: View, process: ir.Technology, dtype: str, why: str = "") ->
 
 
 def _sram(view: View, assumed: Assumptions) -> ir.Sram:
-    values = _block(view, "sram")
-    if values["reserved"] is None:
-        assumed.say(view, "sram.reserved", "no SRAM reserved")
-    reserved = values["reserved"] or 0.0
-    if reserved >= values["capacity"]:
-        raise UserError(
-            f"{view.label}: the SRAM's reserved bytes leave nothing of its capacity",
+    values = block(view, "sram")
+    reserved = values["reserved"]
+    if reserved is None:
+        assumed.say(view, "sram.reserved", lambda: "no SRAM reserved")
+        reserved = 0.0
+    else:
+        view.scope.binding.require(
+            reserved < values["capacity"],
+            lambda: f"{view.label}: the SRAM's reserved bytes leave nothing of its capacity",
             inner(view, "sram")[0].fields["reserved"].location,
         )
     return ir.Sram(values["capacity"], reserved, values["read"], values["write"])
 
 
-def _router(view: View, clock_hz: float) -> ir.Router:
-    values = _block(view, "router", clock_hz)
+def _multiprocessors(view: View) -> ir.Multiprocessors | None:
+    if not inner(view, "multiprocessors"):
+        return None
+    values = block(view, "multiprocessors")
+    return ir.Multiprocessors(values["count"], values["load"], values["sustained"])
+
+
+def _router(view: View, network: View | None, clock_hz: Any, assumed: Assumptions) -> ir.Router:
+    inside = inner(view, "router")
+    if network is not None and inside:
+        raise UserError(
+            f"{view.label}: the router is given twice, as a network and as a block",
+            inside[0].block.location,
+        )
+    if network is not None:
+        values = read(network, PARTS["network"], clock_hz)
+    elif inside:
+        values = read(inside[0], PARTS["core"].blocks["router"], clock_hz)
+    else:
+        assumed.say(view, "router", lambda: "no network between cores")
+        return NO_NETWORK
     return ir.Router(
         kind=values["kind"],
         width_bytes=values["width"],
         hop_cycles=values["hop"],
         ramp_cycles=values["ramp"],
         multicast=values["multicast"] == "yes",
+        virtual_channels=values["virtual_channels"],
+        buffer_flits=values["buffer"],
     )
-
-
-def _block(view: View, kind: str, clock_hz: float | None = None) -> dict[str, Any]:
-    return read(inner(view, kind)[0], PARTS[view.block.kind].blocks[kind], clock_hz)
-
-
-def _by_dtype(view: View, kind: str) -> dict[str, float]:
-    """A block with a figure by dtype, by torch's names; at least one must be given."""
-    values = _block(view, kind)
-    found = {DTYPES[name]: value for name, value in values.items() if value is not None}
-    if not found:
-        block = inner(view, kind)[0]
-        raise UserError(
-            f"{block.label}: expected a figure for at least one of {', '.join(DTYPES)}",
-            block.block.location,
-        )
-    return found
 
 
 def spelt(dtype: str) -> str:
     """A dtype as a spec spells it."""
     return next(name for name, torch_name in DTYPES.items() if torch_name == dtype)
-
-
-def dimensions(size: tuple[float, float]) -> str:
-    """Height and width in metres, for a person."""
-    if max(size) < 1e-3:
-        return f"{size[0] * 1e6:.4g} um x {size[1] * 1e6:.4g} um"
-    return f"{size[0] * 1e3:.4g} mm x {size[1] * 1e3:.4g} mm"

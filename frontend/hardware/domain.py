@@ -1,11 +1,16 @@
 """A parameter and the values that it may take, in SI: a list, powers of two, or an interval.
 
-How they are read from a spec is parameters.py.
+How they are read from a spec is parameters.py. A value may be an array, one entry a point of a
+batch, and so may the ends of a domain that depends on other parameters.
 """
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .units import Quantity
 
 TOLERANCE = 1e-9
 """Relative, so that 0.3 GHz is the third step of 0.1 GHz in floating point."""
@@ -16,43 +21,53 @@ class Choices:
     values: tuple[float | str, ...]
     text: str
 
-    def __contains__(self, value: float | str) -> bool:
+    def holds(self, value: Any) -> Any:
+        """Whether a value is one of the list."""
         if isinstance(value, str):
             return value in self.values
-        return any(_close(value, other) for other in self.values if not isinstance(other, str))
+        near = [_close(value, other) for other in self.values if not isinstance(other, str)]
+        return np.any(near, axis=0) if isinstance(value, np.ndarray) else any(near)
 
 
 @dataclass(frozen=True)
 class Powers:
     """`low` doubled again and again up to `high`."""
 
-    low: float
-    high: float
+    low: Any
+    high: Any
     text: str
 
-    def __contains__(self, value: float | str) -> bool:
-        if isinstance(value, str) or value <= 0 or not _between(self.low, value, self.high):
+    def holds(self, value: Any) -> Any:
+        """Whether a value is one of the powers."""
+        if isinstance(value, str):
             return False
-        steps = math.log2(value / self.low)
-        return abs(steps - round(steps)) < TOLERANCE
+        with np.errstate(all="ignore"):
+            steps = np.log2(value / self.low)
+            whole = _plain(abs(steps - np.round(steps)) < TOLERANCE)
+        return _between(self.low, value, self.high) & whole
 
 
 @dataclass(frozen=True)
 class Interval:
     """From `low` to `high`, both included; every value between them where there is no step."""
 
-    low: float
-    high: float
-    step: float | None
+    low: Any
+    high: Any
+    step: Any
     text: str
 
-    def __contains__(self, value: float | str) -> bool:
-        if isinstance(value, str) or not _between(self.low, value, self.high):
+    def holds(self, value: Any) -> Any:
+        """Whether a value is in the interval, and a whole number of steps from its low end."""
+        if isinstance(value, str):
             return False
+        within = _between(self.low, value, self.high)
         if self.step is None:
-            return True
+            return within
         steps = (value - self.low) / self.step
-        return math.isfinite(steps) and abs(steps - round(steps)) < TOLERANCE * max(1.0, steps)
+        return within & _plain(
+            np.isfinite(steps)
+            & (abs(steps - np.round(steps)) < TOLERANCE * np.maximum(1.0, abs(steps)))
+        )
 
 
 Domain: TypeAlias = Choices | Powers | Interval
@@ -64,17 +79,28 @@ class Parameter:
 
     name: str
     default: float | str
+    like: Quantity | str
+    """The default with what it measures."""
     dimension: str | None
     """What the number measures, `bytes` for instance; None for a word."""
     domain: Domain | None
-    """None: any value of that dimension."""
+    """None: any value of that dimension. Where it `depends`, as it is at the defaults."""
     when: str | None
     source: str | None
+    depends: bool = False
+    """Whether other parameters change the domain."""
 
 
-def _close(value: float, other: float) -> bool:
+def _plain(holds: Any) -> Any:
+    return holds if isinstance(holds, np.ndarray) else bool(holds)
+
+
+def _close(value: Any, other: Any) -> Any:
+    if isinstance(value, np.ndarray) or isinstance(other, np.ndarray):
+        return np.isclose(value, other, rtol=TOLERANCE, atol=0.0)
     return math.isclose(value, other, rel_tol=TOLERANCE)
 
 
-def _between(low: float, value: float, high: float) -> bool:
-    return low <= value <= high or _close(value, low) or _close(value, high)
+def _between(low: Any, value: Any, high: Any) -> Any:
+    inside = (low <= value) & (value <= high)
+    return inside | _close(value, low) | _close(value, high)

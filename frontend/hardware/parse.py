@@ -19,6 +19,9 @@ from . import syntax
 MAX_NESTING = 50
 """Brackets inside brackets; a spec needs five."""
 
+MAX_WORD = 200
+"""Characters of a name, a number or a unit."""
+
 _WORDS = {
     "NAME": "a name",
     "NUMBER": "a number",
@@ -54,12 +57,25 @@ _INSTEAD = {
 
 def parse(text: str, file: str) -> tuple[syntax.Statement, ...]:
     """The statements of a file's text, in order; raises UserError at the first mistake."""
-    _check_nesting(text, file)
+    _check_limits(text, file)
     try:
         tree = _grammar().parse(text)
     except UnexpectedInput as error:
         raise _explained(error, text, file) from None
     return _Builder(text, file).transform(tree)
+
+
+def tokens(text: str, file: str) -> tuple[Token, ...]:
+    """The words of a text that `parse` reads, and the separators of its statements, in order.
+
+    Comments lie between them or inside separators. Raises UserError as `parse` does, except where
+    the text ends too early.
+    """
+    _check_limits(text, file)
+    try:
+        return tuple(_grammar().parse_interactive(text).iter_parse())
+    except UnexpectedInput as error:
+        raise _explained(error, text, file) from None
 
 
 @cache
@@ -68,15 +84,19 @@ def _grammar() -> Lark:
     return Lark(grammar, parser="lalr", propagate_positions=True, maybe_placeholders=True)
 
 
-def _check_nesting(text: str, file: str) -> None:
+def _check_limits(text: str, file: str) -> None:
+    """Raise UserError for what takes too long to read, or fills pages in a message."""
     depth = 0
-    for match in re.finditer(r'#[^\r\n]*|"[^"\r\n]*"|[({]|[)}]', text):
-        bracket = match.group()
-        depth += (bracket in ("(", "{")) - (bracket in (")", "}"))
+    for match in re.finditer(r'#[^\r\n]*|"[^"\r\n]*"|[({]|[)}]|[\w./]+', text):
+        found = match.group()
+        depth += (found in ("(", "{")) - (found in (")", "}"))
         if depth > MAX_NESTING:
-            raise UserError(
-                f"brackets nest more than {MAX_NESTING} deep", _location(text, match.start(), file)
-            )
+            message = f"brackets nest more than {MAX_NESTING} deep"
+        elif len(found) > MAX_WORD and found[0] not in '#"':
+            message = f"a name, number or unit has at most {MAX_WORD} characters"
+        else:
+            continue
+        raise UserError(message, _location(text, match.start(), file))
 
 
 def _location(text: str, position: int, file: str) -> Location:
@@ -159,10 +179,18 @@ class _Builder(Transformer[Token, Any]):
             str(name), default, domain, when, source, self._token_at(name)
         )
 
+    def let(self, _meta: Meta, children: list[Any]) -> syntax.Let:
+        name, value, source = children
+        return syntax.Let(str(name), value, source, self._token_at(name))
+
     def constraint(self, meta: Meta, children: list[Any]) -> syntax.ConstraintSyntax:
-        left, comparison, right, source = children
+        left, comparison, right, when, source = children
         text = _without_source(self._text(meta)).removeprefix("constraint").strip()
-        return syntax.ConstraintSyntax(left, str(comparison), right, text, source, left.location)
+        if when is not None:
+            text = text.removesuffix(when.text).rstrip().removesuffix("when").rstrip()
+        return syntax.ConstraintSyntax(
+            left, str(comparison), right, text, when, source, left.location
+        )
 
     def part(self, meta: Meta, children: list[Any]) -> syntax.Block:
         kind, name, when, items = children
@@ -211,18 +239,24 @@ class _Builder(Transformer[Token, Any]):
         return syntax.Field(path, value, _without_source(self._text(meta)), source)
 
     def dead(self, meta: Meta, children: list[Any]) -> syntax.Dead:
-        what, row, column, of, of_row, of_column = children
+        what, row, column, side, of, of_row, of_column = children
         of_at = None if of is None else (float(of_row), float(of_column))
         at = (float(row), float(column))
-        return syntax.Dead(str(what), at, of and str(of), of_at, self._at(meta))
+        return syntax.Dead(str(what), at, side and str(side), of and str(of), of_at, self._at(meta))
+
+    def place(self, meta: Meta, children: list[Any]) -> syntax.Place:
+        rows, columns, part, row, column = children
+        location = self._at(meta)
+        grid = syntax.Pair(rows, columns, location)
+        return syntax.Place(grid, part, row, column, self._text(meta), location)
 
     def pair(self, meta: Meta, children: list[Any]) -> syntax.Pair:
         first, second = children
         return syntax.Pair(first, second, self._at(meta))
 
     def count_of(self, meta: Meta, children: list[Any]) -> syntax.CountOf:
-        count, part = children
-        return syntax.CountOf(count, part, self._at(meta))
+        count, part, joint = children
+        return syntax.CountOf(count, part, joint, self._at(meta))
 
     def grid_of(self, meta: Meta, children: list[Any]) -> syntax.GridOf:
         rows, columns, part, joint = children
@@ -252,8 +286,8 @@ class _Builder(Transformer[Token, Any]):
         return syntax.Number(float(value), unit and str(unit), self._at(meta))
 
     def call(self, meta: Meta, children: list[Any]) -> syntax.Call:
-        name, part = children
-        return syntax.Call(str(name), part, self._at(meta))
+        name, *arguments = children
+        return syntax.Call(name, tuple(arguments), self._at(meta))
 
     def reference(self, meta: Meta, children: list[Any]) -> syntax.Reference:
         return syntax.Reference(tuple(str(name) for name in children), self._at(meta))
@@ -271,4 +305,4 @@ def _with_unit(value: syntax.Expression, unit: str | None) -> syntax.Expression:
 
 
 def _without_source(text: str) -> str:
-    return re.sub(r'\s+from\s+"[^"]*"$', "", text)
+    return re.sub(r'from[ \t]*"[^"]*"$', "", text).rstrip()

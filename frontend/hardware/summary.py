@@ -3,9 +3,8 @@
 Printing is the caller's; the sources of a spec's figures are here too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ...ir.hardware import Constraint, Hardware
 from . import syntax
@@ -36,14 +35,11 @@ class Source:
     source: str
 
 
-def summary(hardware: Hardware, power: Callable[[Any], float] | None = None) -> tuple[Fact, ...]:
+def summary(hardware: Hardware, units: Mapping[str, str] | None = None) -> tuple[Fact, ...]:
     """The figures that a chip architect checks first, and what was assumed where the spec says
-    nothing; nameplate power where `power` is given.
-
-    `power` takes a core, a die or a wafer and returns watts.
-    """
-    figures = (*_counts(hardware), *_areas(hardware), *_power(hardware, power))
-    return (*figures, *_limits(hardware), *_assumed(hardware))
+    nothing; power, yield and cost are backend/'s. `units` are the SI units of its parameters."""
+    limits = (*_parameters(hardware, units or {}), *_constraints(hardware))
+    return (*_counts(hardware), *_areas(hardware), *limits, *_assumed(hardware))
 
 
 def _counts(hardware: Hardware) -> Iterator[Fact]:
@@ -76,22 +72,15 @@ def _areas(hardware: Hardware) -> Iterator[Fact]:
         yield Fact(f"area_m2.{key}", f"{key} area", area_m2, text)
 
 
-def _power(hardware: Hardware, power: Callable[[Any], float] | None) -> Iterator[Fact]:
-    if power is None:
-        return
-    watts = hardware.wafers * power(hardware.wafer)
-    density = watts / (hardware.wafers * hardware.wafer.area_m2)
-    yield Fact("power_nameplate_w", "nameplate power", watts, _scaled(watts, "W"))
-    yield Fact(
-        "power_density_w_per_m2", "power density", density, f"{density * 1e-6:.2f} W/mm2 of wafer"
-    )
-
-
-def _limits(hardware: Hardware) -> Iterator[Fact]:
+def _parameters(hardware: Hardware, units: Mapping[str, str]) -> Iterator[Fact]:
     for name, value in hardware.parameters.items():
-        text = value if isinstance(value, str) else f"{value:g}"
+        text = value if isinstance(value, str) else spelt(value, units.get(name, ""))
         yield Fact(f"parameter.{name}", f"parameter {name}", value, text)
-    for constraint in hardware.constraints:
+
+
+def _constraints(hardware: Hardware) -> Iterator[Fact]:
+    shown = [line for line in hardware.constraints if not (line.implied and line.holds)]
+    for constraint in shown:
         yield Fact(constraint.text, "constraint", constraint.holds, _verdict(constraint))
 
 
@@ -101,10 +90,23 @@ def _assumed(hardware: Hardware) -> Iterator[Fact]:
 
 
 def _verdict(constraint: Constraint) -> str:
+    left, right = (spelt(side, constraint.unit) for side in (constraint.left, constraint.right))
     if constraint.holds:
-        return f"{constraint.text}: holds"
+        return f"{constraint.text}: holds, {left} {constraint.comparison} {right}"
     ratio = constraint.left / constraint.right if constraint.right else float("inf")
-    return f"{constraint.text}: broken, the left side is {ratio:.3g} times the right"
+    return f"{constraint.text}: broken, {left} is {ratio:.3g} times {right}"
+
+
+def spelt(value: float, unit: str) -> str:
+    """A figure in SI for a person: lengths and areas in millimetres, others with a prefix."""
+    if unit == "B" and value >= 1024 and value % 1024 == 0:
+        power = next(power for power in (4, 3, 2, 1) if value % 1024**power == 0)
+        return f"{value / 1024**power:,.0f} {'KMGT'[power - 1]}iB"
+    if unit in ("m", "m2"):
+        return f"{value * (1e3 if unit == 'm' else 1e6):.4g} m{unit}"
+    if unit in ("", "USD") or value < 1:
+        return f"{value:.4g} {unit}".rstrip()
+    return _scaled(value, unit)
 
 
 def _scaled(value: float, unit: str) -> str:
@@ -129,9 +131,7 @@ def sources(file: SourceFile) -> tuple[Source, ...]:
     return tuple(found)
 
 
-def _sources_of(
-    file: SourceFile, items: tuple[syntax.Field | syntax.Block | syntax.Dead, ...], label: str
-) -> Iterator[Source]:
+def _sources_of(file: SourceFile, items: tuple[syntax.Item, ...], label: str) -> Iterator[Source]:
     for item in items:
         if isinstance(item, syntax.Field) and item.source:
             yield Source(

@@ -31,10 +31,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Call:
-    """`area(tile)`: a physical quantity of a part."""
+    """`area(tile)`, a physical quantity of a part; `max(a, b)`; `macros.area(capacity)`, a figure
+    of a table."""
 
-    function: str
-    part: Reference
+    function: Reference
+    arguments: "tuple[Expression, ...]"
     location: Location
 
 
@@ -61,10 +62,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class CountOf:
-    """`1 of wse`."""
+    """`4 of wse joined fabric`."""
 
     count: Expression
     part: Reference
+    joint: Reference | None
     location: Location
 
 
@@ -145,12 +147,27 @@ class Field:
 
 @dataclass(frozen=True)
 class Dead:
-    """`dead die 11, 6` or `dead core 3, 5 of die 0, 2`; rows and columns count from zero."""
+    """`dead die 11, 6`, `dead core 3, 5 of die 0, 2` or `dead link 3, 5 east of die 0, 2`; rows
+    and columns count from zero."""
 
     what: str
     at: tuple[float, float]
+    side: str | None
     of: str | None
     of_at: tuple[float, float] | None
+    location: Location
+
+
+@dataclass(frozen=True)
+class Place:
+    """`place 4 x 7 of decode at 8, 0`: a rectangle of another kind of part, from its first row and
+    column, which count from zero."""
+
+    grid: Pair
+    part: Reference
+    row: Expression
+    column: Expression
+    text: str
     location: Location
 
 
@@ -161,7 +178,7 @@ class Block:
     kind: str
     name: str | None
     when: Condition | None
-    items: "tuple[Field | Block | Dead, ...]"
+    items: "tuple[Item, ...]"
     location: Location
 
     @property
@@ -176,8 +193,11 @@ class Copy:
     kind: str
     name: str
     original: Reference
-    changes: "tuple[Field | Block | Dead, ...]"
+    changes: "tuple[Item, ...]"
     location: Location
+
+
+Item: TypeAlias = Field | Block | Dead | Place
 
 
 @dataclass(frozen=True)
@@ -204,13 +224,24 @@ class ParameterSyntax:
 
 
 @dataclass(frozen=True)
+class Let:
+    """`let area_um2 = height * width`: a value with a name, which nothing overrides."""
+
+    name: str
+    value: Expression
+    source: str | None
+    location: Location
+
+
+@dataclass(frozen=True)
 class ConstraintSyntax:
     left: Expression
     comparison: str
     right: Expression
     text: str
+    when: Condition | None
     source: str | None
     location: Location
 
 
-Statement: TypeAlias = Version | Use | ParameterSyntax | ConstraintSyntax | Block | Copy
+Statement: TypeAlias = Version | Use | ParameterSyntax | Let | ConstraintSyntax | Block | Copy

@@ -19,7 +19,8 @@ from wscc.backend.network import (
 )
 from wscc.backend.network_fluid import fair_rates, fluid
 from wscc.backend.network_sharing import shared_links
-from wscc.ir.hardware import Core, Die, Link, Router, Software, Sram, Technology, Wafer
+from wscc.ir.hardware import Core, Die, Router, Software, Sram, Wafer
+from wscc.ir.technology import Link, Technology
 
 FABRIC = Fabric(
     rows=6,

@@ -35,7 +35,7 @@ def test_a_broken_constraint_is_exit_code_one(
 ) -> None:
     assert main(["check", str(spec)]) == 1
     shown = capsys.readouterr().out
-    assert shown.startswith("small: valid, but a constraint is broken\n")
+    assert shown.startswith("small: valid, but it cannot be built as it is\n")
     assert "area(tile) <= 400 mm2: broken" in shown
 
 
@@ -44,9 +44,65 @@ def test_check_speaks_json(spec: Path, capsys: pytest.CaptureFixture[str]) -> No
     report = json.loads(capsys.readouterr().out)
     assert (report["schema"], report["name"]) == ("wscc.check/1", "small")
     assert report["facts"]["cores"] == 850_000
-    (constraint,) = report["constraints"]
+    (constraint,) = [line for line in report["constraints"] if not line["implied"]]
     assert constraint["holds"] is False
+    assert constraint["unit"] == "m2"
     assert constraint["left"] == pytest.approx(510e-6)
+
+
+SPACE = """\
+wsc 1
+use "wse2.wsc" as base
+param columns = 154 in 138..170 step 16
+param joint = sewn in {sewn, glued}
+param gap = 1 mm in {1, 9} mm when joint == glued
+link sewn { share = 1.0; latency = 1 cycle; energy = 0.2 pJ/bit }
+link glued { share = 1.0; latency = 1 cycle; energy = 0.2 pJ/bit; gap = gap }
+die tile { cores = 66 x columns of base.pe }
+wafer w { size = 215 mm x 215 mm; dies = 12 x 7 of tile joined joint }
+system { wafers = 1 of w }
+constraint power(w) <= 26 kW
+"""
+
+
+def test_check_counts_the_points_of_a_space(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "space.wsc"
+    path.write_text(SPACE)
+    assert main(["check", str(path), "--count", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["schema"], report["points"], report["designs"]) == ("wscc.count/1", 9, 9)
+    assert report["broken"]["power(w) <= 26 kW"] == 3
+    assert report["broken"]["wafer w: the height of its dies and gaps"] == 3
+    assert report["feasible"] == 4
+    assert main(["check", str(path), "--count", "--set", "joint=sewn"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "space: 3 points, 3 of them designs, 2 feasible (66.7%)",
+        "  1 break power(w) <= 26 kW",
+    ]
+
+
+def test_a_space_of_which_nothing_can_be_built_is_exit_code_one(tmp_path: Path) -> None:
+    path = tmp_path / "space.wsc"
+    path.write_text(SPACE.replace("26 kW", "1 kW"))
+    assert main(["check", str(path), "--count", "--json"]) == 1
+
+
+def test_what_is_not_a_wafer_of_one_kind_is_checked_and_not_mapped_onto(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pair.wsc"
+    fabric = "link fabric { bandwidth = 1 TB/s; latency = 1 us; energy = 1 pJ/bit }\n"
+    path.write_text(SPACE.replace("1 of w ", "2 of w joined fabric ") + fabric)
+    assert main(["check", str(path)]) == 0
+    capsys.readouterr()
+    config = Path(__file__).parents[2] / "examples" / "llama-3.1-8b"
+    assert main(["--hw", str(path), "--model", str(config)]) == 2
+    assert capsys.readouterr().err == (
+        "error: pair can be checked, but models are not mapped onto it: 2 wafers or nodes, where "
+        "one is mapped onto\n"
+    )
 
 
 def test_a_spec_that_is_not_there_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,7 +202,8 @@ def test_constraints_on_power_hold_in_python_too(tmp_path: Path) -> None:
     shipped = Path(__file__).parents[2] / "specs" / "wse2.wsc"
     path = tmp_path / "hot.wsc"
     path.write_text(shipped.read_text() + "constraint power(wse) <= 1 kW\n")
-    assert [line.holds for line in wscc.load_hardware(path).bind().constraints] == [True, False]
+    lines = wscc.load_hardware(path).bind().constraints
+    assert [line.holds for line in lines if not line.implied] == [True, False]
 
 
 def test_sizes_that_are_no_counts_are_refused_in_python_too() -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wscc.ir.hardware import Core, DeadCore, Die, Link, Router, Software, Sram, Technology, Wafer
+from wscc.ir.hardware import Core, DeadCore, Die, Router, Software, Sram, Wafer
 from wscc.ir.program import Rectangle
+from wscc.ir.technology import Link, Technology
 from wscc.passes import placement_search
 from wscc.passes.placement import (
     Anchor,

@@ -12,7 +12,8 @@ SMALL: tuple[tuple[tuple[str, ...], Any], ...] = (
     (("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), LAYERS),
     (("encoder_layers", "num_nextn_predict_layers", "num_mtp_layers"), 0),
     (("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"), 4),
-    (("encoder_attention_heads", "linear_num_value_heads"), 4),
+    (("layers",), LAYERS),
+    (("attention_heads", "encoder_attention_heads", "linear_num_value_heads"), 4),
     (("num_key_value_heads", "num_kv_heads", "n_head_kv", "linear_num_key_heads"), 2),
     (("swa_num_key_value_heads", "num_global_key_value_heads"), 2),
     (("swa_num_attention_heads",), 4),
@@ -47,16 +48,23 @@ SMALL: tuple[tuple[tuple[str, ...], Any], ...] = (
     (("linear_key_head_dim", "linear_value_head_dim"), 8),
     (("hidden_size_per_layer_input", "laurel_rank"), 8),
     (("pad_token_id",), 0),
+    (("out_hidden_size", "text_hidden_size", "audio_hidden_size"), 32),
+    (("depth",), 2),
+    (("projector_hidden_size",), 32),
     (("bos_token_id",), 1),
     (("eos_token_id",), 2),
 )
 """What fields of configs are made; a field that the class does not have is not set."""
 
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+_MROPE = {"rope_parameters": {**_ROPE, "mrope_section": [2, 1, 1]}}
+"""Rotary embeddings of which parts turn by time, height and width."""
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "bailing_hybrid": {"linear_head_dim": 8, "num_expert_group": 2},
     "bamba": {"attn_layer_indices": [1, 3]},
+    "chameleon": {"vocabulary_map": {"<image>": 8, "IMGIMGA": 9, "IMGIMGB": 10}},
+    "cosmos3_edge_text": _MROPE,
     "blt": {"encoder_hash_byte_group_vocab": 50, "use_cache": False},
     "blt_local_decoder": {"hidden_size_global": 32},
     "blt_local_encoder": {"hidden_size_global": 32},
@@ -88,11 +96,48 @@ FAMILIES: dict[str, dict[str, Any]] = {
         },
         "shared_experts_intermediate_size": 24,
     },
+    "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"] * 2},
+    "ernie4_5_vl_moe_text": {
+        "moe_intermediate_size": [24, 24],
+        "rope_parameters": {**_ROPE, "mrope_section": [1, 1, 2]},
+    },
+    "fun_asr_nano": {
+        "adaptor_config": {"hidden_size": 32, "intermediate_size": 8, "num_attention_heads": 4}
+    },
+    "glm4v_text": _MROPE,
+    "glm_ocr_text": _MROPE,
+    "glm4v_moe_text": {
+        "head_dim": 16,
+        "rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]},
+    },
+    "glm5_next_text": {"index_kpool": 2, "qk_rope_head_dim": 0},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    "granite4_vision": {
+        "downsample_rate": "1/2",
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "hidden_size": 64,
+            "intermediate_size": 40,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 2,
+        },
+        "deepstack_layer_map": [[0, 1], [1, 2]],
+        "spatial_target_layers": [0, 3],
+    },
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "hunyuan_vl_text": _MROPE,
+    "muse_spark_audio": {"hidden_sizes": [8, 8, 16, 16]},
+    "radio": {"video_temporal_patch_size": 2},
+    "unlimited_ocr_text": {"num_key_value_heads": 4},
+    "molmo2_adapter": {"vision_feature_layer": [2, 1]},
     "mamba2": {"num_heads": 8, "head_dim": 8},
+    "mistral4": {"head_dim": 12},
+    "paddleocr_vl_text": _MROPE,
+    "qwen2_5_omni_text": _MROPE,
+    "qwen2_5_vl_text": _MROPE,
+    "qwen2_vl_text": _MROPE,
     "qwen4_exp_text": {
         "hc_lowrank": 8,
         "indexer_n_heads": 8,
@@ -135,12 +180,13 @@ def small_values(family: str) -> dict[str, Any]:
 
 def _shrunk(config: Any) -> dict[str, Any]:
     stated, aliases = config.to_dict(), config.attribute_map or {}
-    text = config.get_text_config(decoder=True)
     values: dict[str, Any] = {}
     for names, value in SMALL:
         for name in names:
             if name in stated and name not in aliases:
                 values[name] = value
+    if "encoder_layers" in stated and "decoder_layers" not in stated:
+        values["encoder_layers"] = 2
     if "qk_rope_head_dim" in stated:
         values["num_key_value_heads"] = 4
         values["head_dim"] = 4
@@ -149,7 +195,7 @@ def _shrunk(config: Any) -> dict[str, Any]:
         if isinstance(value, list) and len(value) == old and old > LAYERS:
             values[name] = _sampled(value)
         inner: Any = getattr(config, name, None) if isinstance(value, Mapping) else None
-        if hasattr(inner, "attribute_map") and (text is config or inner is text):
+        if hasattr(inner, "attribute_map"):
             values[name] = _shrunk(inner) | {"model_type": inner.model_type}
     return values | FAMILIES.get(config.model_type, {})
 

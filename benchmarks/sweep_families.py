@@ -24,9 +24,10 @@ from inspect import signature
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from wscc.benchmarks.small_configs import LAYERS, small_values
+from wscc.benchmarks.small_configs import small_values
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
@@ -35,18 +36,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 PHASES = ("prefill", "decode")
 TOKENS, BATCH = 11, 2
 TOLERANCE = 1e-5
-PARAMETERS = 20_000_000
+PARAMETERS = 30_000_000
 TIME_LIMIT_S = 120.0
 REASON_LENGTH = 400
-_DRAFTS = "drafts tokens out of the keys and values of another model"
-_CODES = "its tokens are several codes at once"
-OTHER_INPUTS = {
-    "gemma4_assistant": _DRAFTS,
-    "gemma4_unified_assistant": _DRAFTS,
-    "musicgen": _CODES,
-    "musicgen_melody": _CODES,
-}
-"""Model types that take something else than tokens, and what."""
 
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
 
@@ -65,10 +57,11 @@ class Outcome:
 
 
 def families() -> list[str]:
-    """The model types that AutoModelForCausalLM knows."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    """The model types that AutoModelForCausalLM or AutoModelForMultimodalLM knows."""
+    from transformers.models.auto import modeling_auto as auto
 
-    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    known = (auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES)
+    return sorted({name for names in known for name in names})
 
 
 def run(family: str, phases: Sequence[str]) -> Outcome:
@@ -127,7 +120,7 @@ def _reason(error: Exception) -> str:
 def _compared(family: str, phases: Sequence[str]) -> Iterator[str]:
     """What comes of every phase."""
     import torch
-    from wscc.frontend.model import ModelConfig
+    from wscc.frontend.model.config.families import OTHER_INPUTS
 
     torch.set_num_threads(1)
     if family in OTHER_INPUTS:
@@ -138,10 +131,9 @@ def _compared(family: str, phases: Sequence[str]) -> Iterator[str]:
         yield f"skipped: {reason}"
         return
     hf = _reference(family, values)
-    layers = values.get("num_hidden_layers", LAYERS)
-    config = ModelConfig("tiny", family, family, "float32", layers, values)
+    config = _read(family, values)
     ids = torch.randint(3, 60, (BATCH, TOKENS + 1))
-    positions = torch.arange(TOKENS + 1).expand(ids.shape)
+    positions = torch.arange(TOKENS + 1).repeat(BATCH, 1)
     takes = "position_ids" in signature(hf.forward).parameters
     with torch.no_grad():
         theirs = hf(input_ids=ids, **({"position_ids": positions} if takes else {})).logits
@@ -160,6 +152,16 @@ def _compared(family: str, phases: Sequence[str]) -> Iterator[str]:
         if phase in phases:
             yield f"{'ok' if error < TOLERANCE else 'wrong'} {error:.1e}"
         caches = ours
+
+
+def _read(family: str, values: Mapping[str, Any]) -> Any:
+    """The config as it is read from a file."""
+    from wscc.frontend.model import read_config
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"{family}.json"
+        file.write_text(json.dumps({"model_type": family, "dtype": "float32", **values}))
+        return read_config(str(file))
 
 
 def _no_decoder(family: str, values: Mapping[str, Any]) -> str:
@@ -197,19 +199,20 @@ def _ours(config: Any, phase: Any, ids: Any, state: Mapping[str, Any]) -> dict[s
 def _reference(family: str, values: Mapping[str, Any]) -> Any:
     """Hugging Face's model with random weights."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
+    from wscc.frontend.model.text_half import language_model, speaking
 
     torch.manual_seed(0)
-    whole = AutoConfig.for_model(family, **values)
-    text = whole.get_text_config(decoder=True)
-    mapping = AutoModelForCausalLM._model_mapping
-    kind: Any = mapping[type(text if type(text) in mapping else whole)]
-    config = text if kind.config_class is type(text) else whole
+    found = language_model(AutoConfig.for_model(family, **values))
+    if found is None:
+        raise ValueError("Transformers has no class for its language model")
+    kind, config = found
     with torch.device("meta"):
         count = sum(p.numel() for p in kind._from_config(config).parameters())
     if count > PARAMETERS:
         raise ValueError(f"the config made is not tiny: {count / 1e6:.0f} million parameters")
-    hf = kind._from_config(config, attn_implementation="eager", dtype=torch.float32)
+    whole = kind._from_config(config, attn_implementation="eager", dtype=torch.float32)
+    hf = speaking(whole)
     if hasattr(hf, "set_experts_implementation") and hf._can_set_experts_implementation():
         hf.set_experts_implementation("eager")
     with torch.no_grad():

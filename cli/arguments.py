@@ -6,23 +6,26 @@ in commands.py and run.py.
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn
 
 from ..ir.errors import UserError, nearest
-from ..ir.graph import Part, Phase
+from ..ir.graph import Phase
 from ..ir.pins import Pins
 from ..ir.result import FIDELITIES, Fidelity
+from .model_options import MAX_TOKENS, ModelOptions, add_model_options, read_model_options
 from .pins import one_of, read_pins, whole
 
 MAX_BATCH = 1 << 20
-MAX_TOKENS = 1 << 24
 MAX_LAYERS = 1 << 16
 MAX_SEED = (1 << 31) - 1
 
 PHASES: tuple[Phase, ...] = ("prefill", "decode", "train")
-MAPPED_PHASES: tuple[Phase, ...] = ("prefill", "decode")
-"""Phases that can be mapped onto hardware; a training graph can only be shown."""
+TOKENS = "2048"
+VERIFIED_PHASES: tuple[Phase, ...] = ("prefill", "decode")
+VERIFIED_TOKENS = "16"
+"""Of a sequence, and in the cache, unless stated: virtual devices take their time."""
+TOLERANCE = "1e-5"
 FIDELITIES_LATER = ("flit",)
 NocFidelity = Literal["bound", "fluid", "flit"]
 NOC_FIDELITIES: tuple[NocFidelity, ...] = ("bound", "fluid", "flit")
@@ -30,15 +33,13 @@ MAX_BUDGET = 10**15
 
 VERBS = {
     "check": "validate and summarize a spec",
+    "fmt": "lay out the text of a spec",
     "show": "print the model graph",
     "noc": "simulate traffic on a network",
+    "verify": "run the mapped program on virtual devices, compare with the unsplit model",
     "cache": "what is cached; clear it",
 }
-VERBS_LATER = ("fmt", "verify", "validate", "diff")
-DTYPES = ("bfloat16", "float16", "float32")
-STORED_DTYPES = ("float8_e4m3fn", "int8", "int4")
-"""Dtypes that weights can be kept in while the model computes in its own."""
-PARTS = ("text", "all")
+VERBS_LATER = ("validate", "diff")
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ class Job:
     batch: int = 1
     sequence: int = 2048
     context: int = 2048
-    dtype: str | None = None
-    part: Part = "text"
+    options: ModelOptions = field(default_factory=ModelOptions)
     fidelity: Fidelity = "fluid"
     pins: Pins = field(default_factory=Pins)
     layers: int | None = None
@@ -83,10 +83,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Check:
-    """`wscc check FILE`."""
+    """`wscc check FILE`; `count`: the points of its space."""
 
     hardware: str
     overrides: tuple[tuple[str, str], ...]
+    talk: Talk
+    count: bool = False
+
+
+@dataclass(frozen=True)
+class Fmt:
+    """`wscc fmt FILE`; `-` is standard input. `check`: nothing is written."""
+
+    file: str
+    check: bool
     talk: Talk
 
 
@@ -100,8 +110,7 @@ class Show:
     batch: int = 1
     sequence: int = 2048
     context: int = 2048
-    dtype: str | None = None
-    part: Part = "text"
+    options: ModelOptions = field(default_factory=ModelOptions)
     directory: str | None = None
     cache: bool = True
 
@@ -126,6 +135,16 @@ class Noc:
 
 
 @dataclass(frozen=True)
+class Verify:
+    """`wscc verify --model CONFIG --hw FILE`."""
+
+    job: Job
+    tolerance: float
+    talk: Talk
+    cache: bool = True
+
+
+@dataclass(frozen=True)
 class Help:
     """What `--help`, `--version` or no arguments at all ask for: a text and an exit code."""
 
@@ -133,7 +152,7 @@ class Help:
     code: int
 
 
-Command = Run | Check | Show | Cache | Noc | Help
+Command = Run | Check | Fmt | Show | Cache | Noc | Verify | Help
 
 
 class _Parser(argparse.ArgumentParser):
@@ -190,17 +209,8 @@ def _run_parser() -> _Parser:
     )
     add = parser.add_argument
     add("--version", action="store_true", help="the version of wscc")
-    add("--hw", metavar="FILE", help="a .wsc file, or a shipped spec by name (wse2)")
-    add("--model", metavar="CONFIG", help="a Hugging Face config.json, or the folder that holds it")
-    add("--phase", default="prefill", metavar="PHASE", help="prefill (default) or decode")
-    _add_sizes(parser)
-    _add_form(parser)
+    _add_job(parser)
     add("--fidelity", default="fluid", metavar="LEVEL", help="bound or fluid (default)")
-    add("--region", metavar="RxC", help="rows x columns of cores of one stage of one replica")
-    add("--mapping", metavar="PINS", help="pins, for instance dp=2,tp=420x420,pp=4,microbatch=1")
-    add("--layers", metavar="N", help="only N repeated layers, no embedding or head")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the spec")
-    add("--seed", default="0", metavar="N", help="of whatever draws at random (0)")
     add("-o", dest="directory", metavar="DIR", help="write report.json and program.txt there")
     add("--no-cache", action="store_true", help="neither read nor write the cache")
     add("--print-after", metavar="PASS", help="print the program after a pass")
@@ -209,22 +219,25 @@ def _run_parser() -> _Parser:
     return parser
 
 
-def _add_sizes(parser: argparse.ArgumentParser) -> None:
+def _add_job(parser: argparse.ArgumentParser, tokens: str = TOKENS) -> None:
+    add = parser.add_argument
+    add("--hw", metavar="FILE", help="a .wsc file, or a shipped spec by name (wse2)")
+    add("--model", metavar="CONFIG", help="a Hugging Face config.json, or the folder that holds it")
+    add("--phase", default="prefill", metavar="PHASE", help="prefill (default), decode or train")
+    _add_sizes(parser, tokens)
+    add_model_options(parser)
+    add("--region", metavar="RxC", help="rows x columns of cores of one stage of one replica")
+    add("--mapping", metavar="PINS", help="pins, for instance dp=2,tp=420x420,pp=4,microbatch=1")
+    add("--layers", metavar="N", help="only N repeated layers, no embedding or head")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the spec")
+    add("--seed", default="0", metavar="N", help="of whatever draws at random (0)")
+
+
+def _add_sizes(parser: argparse.ArgumentParser, tokens: str = TOKENS) -> None:
     add = parser.add_argument
     add("--batch", default="1", metavar="N", help="sequences in a step (1)")
-    add("--sequence", default="2048", metavar="N", help="tokens of a sequence (2048)")
-    add("--context", default="2048", metavar="N", help="tokens in the cache (2048)")
-
-
-def _add_form(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--dtype", metavar="NAME", help="of weights and activations (the config's)")
-    add(
-        "--part",
-        default="text",
-        metavar="PART",
-        help="text (default), or all of a multimodal model",
-    )
+    add("--sequence", default=tokens, metavar="N", help=f"tokens of a sequence ({tokens})")
+    add("--context", default=tokens, metavar="N", help=f"tokens in the cache ({tokens})")
 
 
 def _add_talk(parser: argparse.ArgumentParser) -> None:
@@ -240,28 +253,7 @@ def _read_run(values: argparse.Namespace) -> Run | Help:
         from .. import __version__
 
         return Help(f"wscc {__version__}\n", 0)
-    for name, what in (("hw", "FILE"), ("model", "CONFIG")):
-        if getattr(values, name) is None:
-            raise UserError(f"--{name} {what} is missing")
-    phase = _phase(values.phase, MAPPED_PHASES)
-    batch = whole("--batch", values.batch, MAX_BATCH)
-    pins = read_pins(values.mapping, values.region, phase)
-    pins.check_batch(batch)
-    job = Job(
-        hardware=values.hw,
-        model=values.model,
-        phase=phase,
-        batch=batch,
-        sequence=whole("--sequence", values.sequence, MAX_TOKENS),
-        context=whole("--context", values.context, MAX_TOKENS),
-        dtype=_dtype(values.dtype),
-        part=_part(values.part),
-        fidelity=_fidelity(values.fidelity),
-        pins=pins,
-        layers=_layers(values.layers),
-        overrides=_overrides(values.set),
-        seed=_seed(values.seed),
-    )
+    job = replace(_read_job(values, PHASES), fidelity=_fidelity(values.fidelity))
     return Run(
         job,
         _talk(values),
@@ -272,10 +264,65 @@ def _read_run(values: argparse.Namespace) -> Run | Help:
     )
 
 
+def _read_job(values: argparse.Namespace, phases: Sequence[Phase], where: str = "") -> Job:
+    for name, what in (("hw", "FILE"), ("model", "CONFIG")):
+        if getattr(values, name) is None:
+            raise UserError(f"{where}--{name} {what} is missing")
+    phase = _phase(values.phase, phases)
+    batch = whole("--batch", values.batch, MAX_BATCH)
+    pins = read_pins(values.mapping, values.region, phase)
+    pins.check_batch(batch)
+    return Job(
+        hardware=values.hw,
+        model=values.model,
+        phase=phase,
+        batch=batch,
+        sequence=whole("--sequence", values.sequence, MAX_TOKENS),
+        context=whole("--context", values.context, MAX_TOKENS),
+        options=read_model_options(values),
+        pins=pins,
+        layers=_layers(values.layers),
+        overrides=_overrides(values.set),
+        seed=_seed(values.seed),
+    )
+
+
+def _verify_parser() -> _Parser:
+    parser = _Parser(
+        prog="wscc verify",
+        description="Run a mapped program on virtual devices with random weights, and compare "
+        "every output with that of the model run unsplit.",
+    )
+    _add_job(parser, VERIFIED_TOKENS)
+    add = parser.add_argument
+    add("--tolerance", default=TOLERANCE, metavar="X", help=f"of the relative error ({TOLERANCE})")
+    add("--no-cache", action="store_true", help="do not use the cache")
+    _add_talk(parser)
+    return parser
+
+
+def _read_verify(values: argparse.Namespace) -> Verify:
+    job = _read_job(values, VERIFIED_PHASES, "wscc verify: ")
+    return Verify(job, _tolerance(values.tolerance), _talk(values), cache=not values.no_cache)
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if 0 <= value < 1:
+        return value
+    raise UserError(f"--tolerance: '{text}' is no number from 0 to 1")
+
+
 def _check_parser() -> _Parser:
     parser = _Parser(prog="wscc check", description="Validate a spec and summarize it.")
     parser.add_argument("file", metavar="FILE", nargs="?", help="a .wsc file or a shipped spec")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "--count", action="store_true", help="how many points its space has, and how many hold"
+    )
     _add_talk(parser)
     return parser
 
@@ -283,7 +330,21 @@ def _check_parser() -> _Parser:
 def _read_check(values: argparse.Namespace) -> Check:
     if values.file is None:
         raise UserError("wscc check: FILE is missing")
-    return Check(values.file, _overrides(values.set), _talk(values))
+    return Check(values.file, _overrides(values.set), _talk(values), values.count)
+
+
+def _fmt_parser() -> _Parser:
+    parser = _Parser(prog="wscc fmt", description="Lay out the text of a spec, in place.")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="a .wsc file; - is standard input")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if it would")
+    _add_talk(parser)
+    return parser
+
+
+def _read_fmt(values: argparse.Namespace) -> Fmt:
+    if values.file is None:
+        raise UserError("wscc fmt: FILE is missing")
+    return Fmt(values.file, values.check, _talk(values))
 
 
 def _show_parser() -> _Parser:
@@ -294,7 +355,7 @@ def _show_parser() -> _Parser:
     parser.add_argument("--model", metavar="CONFIG", help="a config.json or its folder")
     parser.add_argument("--phase", default="prefill", metavar="PHASE", help=" or ".join(PHASES))
     _add_sizes(parser)
-    _add_form(parser)
+    add_model_options(parser)
     parser.add_argument(
         "-o",
         dest="directory",
@@ -316,8 +377,7 @@ def _read_show(values: argparse.Namespace) -> Show:
         batch=whole("--batch", values.batch, MAX_BATCH),
         sequence=whole("--sequence", values.sequence, MAX_TOKENS),
         context=whole("--context", values.context, MAX_TOKENS),
-        dtype=_dtype(values.dtype),
-        part=_part(values.part),
+        options=read_model_options(values),
         directory=values.directory,
         cache=not values.no_cache,
     )
@@ -386,14 +446,6 @@ def _fidelity(text: str) -> Fidelity:
     return "bound" if found == "bound" else "fluid"
 
 
-def _dtype(text: str | None) -> str | None:
-    return None if text is None else one_of("--dtype", text, (*DTYPES, *STORED_DTYPES))
-
-
-def _part(text: str) -> Part:
-    return "all" if one_of("--part", text, PARTS) == "all" else "text"
-
-
 def _built(flag: str, text: str, known: tuple[str, ...], later: tuple[str, ...]) -> str:
     if text in later:
         raise UserError(f"{flag} {text} is not built yet, expected {' or '.join(known)}")
@@ -423,7 +475,9 @@ def _overrides(items: Sequence[str]) -> tuple[tuple[str, str], ...]:
 _READERS: dict[str, tuple[Callable[[], _Parser], Callable[[argparse.Namespace], Command]]] = {
     "": (_run_parser, _read_run),
     "check": (_check_parser, _read_check),
+    "fmt": (_fmt_parser, _read_fmt),
     "show": (_show_parser, _read_show),
     "cache": (_cache_parser, _read_cache),
     "noc": (_noc_parser, _read_noc),
+    "verify": (_verify_parser, _read_verify),
 }

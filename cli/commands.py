@@ -1,9 +1,9 @@
-"""The small commands: `wscc check`, `wscc show`, `wscc cache`."""
+"""The small commands: `wscc show`, `wscc cache`."""
 
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..ir.graph import Graph, Model
@@ -15,60 +15,31 @@ from ..report.json_report import print_json
 from ..report.model_table import model_table
 from ..report.quantities import size
 from . import pipeline
-from .arguments import Cache, Check, Show
+from .arguments import Cache, Show
 from .run import load_graph
 
+if TYPE_CHECKING:
+    pass
 
-def carry_out(command: Check | Show | Cache) -> int:
+
+def carry_out(command: Show | Cache) -> int:
     """Carry out a command; the exit code. Raises UserError."""
     match command:
-        case Check():
-            return check(command)
         case Show():
             return show(command)
         case Cache():
             return cache(command)
 
 
-def check(command: Check) -> int:
-    """Validate a spec and summarize its design; 1 where a constraint is broken."""
-    from ..frontend.hardware import summary
-
-    space = pipeline.load_hardware(command.hardware)
-    hardware = pipeline.bind(space, dict(command.overrides))
-    facts = summary(hardware)
-    holds = all(line.holds for line in hardware.constraints)
-    if command.talk.json:
-        constraints = [
-            {"text": line.text, "left": line.left, "right": line.right, "holds": line.holds}
-            for line in hardware.constraints
-        ]
-        report = {
-            "schema": "wscc.check/1",
-            "wscc_version": __version__,
-            "name": space.name,
-            "feasible": holds,
-            "facts": {fact.key: fact.value for fact in facts if fact.label != "constraint"},
-            "constraints": constraints,
-        }
-        sys.stdout.write(print_json(report))
-    else:
-        width = max(len(fact.label) for fact in facts)
-        verdict = "valid" if holds else "valid, but a constraint is broken"
-        lines = [f"{space.name}: {verdict}"]
-        lines += [f"  {fact.label:<{width}}  {fact.text}" for fact in facts]
-        sys.stdout.write("\n".join(lines) + "\n")
-    return 0 if holds else 1
-
-
 def show(command: Show) -> int:
     """Print what a config's model holds and does, and its graph; with `-o` draw it too."""
     if command.directory is not None:
         files.check_folder(command.directory)
-    config = pipeline.read_config(command.model, command.dtype, command.part)
+    config = pipeline.read_config(command.model, command.options)
     sizes = {"batch": command.batch, "sequence": command.sequence, "context": command.context}
     store = Store() if command.cache else None
-    model = pipeline.clean(load_graph(config, command.phase, sizes, store))
+    graph = load_graph(config, command.phase, sizes, store)
+    model = pipeline.clean(pipeline.with_load(graph, command.options))
     summary = summarize(model.bind(sizes))
     wanted = command.talk.json or command.directory is not None
     report = print_json(_model_json(model, summary, sizes)) if wanted else ""
@@ -108,6 +79,7 @@ def _model_json(model: Model, summary: ModelSummary, sizes: Mapping[str, int]) -
         "weight_bytes_by_dtype": dict(summary.stored_bytes),
         "cache_bytes": summary.cache_bytes,
         "saved_bytes": summary.saved_bytes,
+        "expert_load": summary.expert_load,
         "by_graph": [asdict(part) for part in summary.graphs],
         "by_kind": [asdict(part) for part in summary.kinds],
         "graphs": {name: _graph_json(graph) for name, graph in model.graphs.items()},

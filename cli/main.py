@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..ir.errors import UserError
-from .arguments import Cache, Check, Help, Noc, Run, Show, Talk, read_arguments
+from .arguments import Cache, Check, Fmt, Help, Noc, Run, Show, Talk, Verify, read_arguments
 
 DONE, INFEASIBLE, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -61,7 +61,7 @@ def _help(command: Help) -> int:
     return command.code
 
 
-def _carry_out(command: Run | Check | Show | Cache | Noc) -> int:
+def _carry_out(command: Run | Check | Fmt | Show | Cache | Noc | Verify) -> int:
     match command:
         case Run():
             from .run import run
@@ -71,7 +71,19 @@ def _carry_out(command: Run | Check | Show | Cache | Noc) -> int:
             from .noc import noc
 
             return noc(command)
-        case Check() | Show() | Cache():
+        case Verify():
+            from .verify import verify
+
+            return verify(command)
+        case Fmt():
+            from .fmt import fmt
+
+            return fmt(command)
+        case Check():
+            from .check import check
+
+            return check(command)
+        case Show() | Cache():
             from . import commands
 
             return commands.carry_out(command)

@@ -67,7 +67,7 @@ def _program(
 ) -> tuple[Program, str]:
     """The mapped program and its text, from the cache where it is there."""
     job = command.job
-    config = pipeline.read_config(job.model, job.dtype, job.part)
+    config = pipeline.read_config(job.model, job.options)
     key = _program_key(job, config)
     watched = command.print_after is not None or command.dump_ir is not None
     if store is not None and not watched:
@@ -79,7 +79,7 @@ def _program(
     hardware = pipeline.bind(pipeline.load_hardware(job.hardware), dict(job.overrides))
     with progress.step("trace", spent):
         sizes = {"batch": job.batch, "sequence": job.sequence, "context": job.context}
-        graph = load_graph(config, job.phase, sizes, store)
+        graph = pipeline.with_load(load_graph(config, job.phase, sizes, store), job.options)
     with progress.step("compile", spent):
         workload = Workload(job.phase, job.batch, job.sequence, job.context, config.dtype)
         model = pipeline.LoadedModel(graph, workload, job.layers)
@@ -132,6 +132,7 @@ def _program_key(job: Job, config: "ModelConfig") -> str:
     options = (
         *sorted(job.overrides),
         job.phase, job.batch, job.sequence, job.context, job.layers, job.seed,
+        job.options.expert_load,
     )  # fmt: skip
     return digest(
         _versions(),

@@ -56,7 +56,7 @@ def _run(
             source = value.source.replace("*", str(layer))
             passed_on = value.role in ("saved", "gradient")
             found = made[value.role, source] if passed_on else state[source]
-            values[value.name] = found.reshape([size(dim) for dim in value.type.shape])
+            values[value.name] = _plain(found).reshape([size(dim) for dim in value.type.shape])
     for op in graph.ops:
         operands = [values[name] for name in op.operands]
         if op.kind == "repeat":
@@ -68,6 +68,13 @@ def _run(
         if output.role != "carried":
             made[output.role, output.source.replace("*", str(layer))] = values[output.name]
     return [values[output.name] for output in graph.outputs if output.role == "carried"]
+
+
+def _plain(tensor: "Tensor") -> "Tensor":
+    """A tensor as graphs hold it: complex numbers are a last dimension of two."""
+    import torch
+
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def _repeat(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .dims import size
+from .expert_load import expert_load_of
 from .graph import Graph, Input, Model
 from .kinds import graph_flops, kind_of
 
@@ -49,13 +50,14 @@ class ModelSummary:
 
     `buffers` are constants of the checkpoint that are no parameters, by name pattern, with their
     elements over all layers; `stored_bytes` are the bytes of weights and their scales by the dtype
-    they are kept in.
+    they are kept in; `expert_load` is the relative load of the experts, None where it is balanced.
     """
 
     graphs: tuple[GraphSummary, ...]
     kinds: tuple[KindSummary, ...]
     buffers: tuple[tuple[str, int], ...]
     stored_bytes: tuple[tuple[str, int], ...]
+    expert_load: tuple[int, ...] | None = None
 
     @property
     def parameters(self) -> int:
@@ -111,6 +113,7 @@ def summarize(model: Model) -> ModelSummary:
         tuple(KindSummary(kind, count, work[kind]) for kind, count in kinds.most_common()),
         tuple(sorted(buffers.items())),
         tuple(sorted(stored.items())),
+        expert_load_of(model),
     )
 
 

@@ -12,6 +12,8 @@ def model_table(title: str, summary: ModelSummary) -> str:
     stored = ", ".join(f"{dtype} {size(held)}" for dtype, held in summary.stored_bytes)
     lines += ["", f"weights  {stored}"]
     lines += [f"buffer   {name}: {count(held)}" for name, held in summary.buffers]
+    if summary.expert_load is not None:
+        lines.append(f"experts  {_load(summary.expert_load)}")
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -60,6 +62,16 @@ def _kind_rows(summary: ModelSummary) -> list[list[str]]:
         if part.kind != "repeat"
     ]
     return [["operator", "in a step", "FLOPs", "share"], *rows]
+
+
+def _load(load: Sequence[int]) -> str:
+    """What a load means for the busiest expert."""
+    most = max(load)
+    over = most * len(load) / sum(load)
+    return (
+        f"expert {load.index(most)} of {count(len(load))} is the busiest, "
+        f"loaded with {percent(most / sum(load))} of all choices, {over:.3g} times the mean"
+    )
 
 
 def _share(part: int, whole: int) -> str:

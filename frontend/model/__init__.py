@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Mapping
 
-from ...ir.errors import UserError
+from ...ir.errors import Location, UserError
 from ...ir.graph import Model, Phase
 from .config import DTYPES, ModelConfig, read_config, trace_key
 from .sizes import SizesNeededError
@@ -33,7 +33,8 @@ def lower_config(
     """The graph of a checked config, symbolic in batch, sequence and context, or of given `sizes`.
 
     In training it is the forward pass with the logits of all positions and no caches, unquantized.
-    In decode latent attention is in its absorbed form. Raises
+    In decode latent attention is in its absorbed form. Prediction layers have graphs of their
+    own, and in training yield their loss. Raises
     SizesNeededError where there is no symbolic graph, and UserError for a phase, a dtype or an
     operator that is not built yet.
     """
@@ -41,6 +42,12 @@ def lower_config(
         raise UserError(f"phase {phase} is not built yet; built are {', '.join(PHASES)}")
     if config.dtype not in DTYPES:
         raise UserError(f"dtype {config.dtype} is not built yet; built are {', '.join(DTYPES)}")
+    if config.towers and phase != "prefill":
+        raise UserError(
+            f"--part all: the towers of {config.family} run in prefill; --phase {phase} takes "
+            "--part text",
+            Location(config.path),
+        )
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from .absorb import absorb
@@ -48,14 +55,16 @@ def lower_config(
     from .quantization import quantize, read_quantization
     from .trace import trace
 
-    model = lower(trace(config, phase, sizes=sizes), config, phase)
+    traced = trace(config, phase, sizes=sizes)
+    model = lower(traced, config, phase)
     if phase == "train":
         if config.quantization is not None:
             _LOG.info("%s: training runs in %s, unquantized", config.name, config.dtype)
         return model
     if phase == "decode":
         model = model.map(absorb)
-    return quantize(model, read_quantization(config.quantization))
+    plain = traced.prediction.plain if traced.prediction else frozenset[str]()
+    return quantize(model, read_quantization(config.quantization), plain)
 
 
 def load_model(path: str, phase: Phase) -> tuple[ModelConfig, Model]:

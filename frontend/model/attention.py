@@ -17,6 +17,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .aten import UnsupportedError
+from .concrete import value_of
 
 IMPLEMENTATION = "wscc"
 
@@ -29,8 +30,9 @@ _OPERATORS.define(
     "mask(Tensor like, SymInt batch, SymInt queries, SymInt keys, bool causal, int? window,"
     " int? chunk, ScalarType dtype) -> Tensor"
 )
-_OPERATORS.define("layer_input(Tensor value, int layer, int slot) -> Tensor")
-_OPERATORS.define("layer_output(Tensor value, int layer, int slot) -> Tensor")
+_MARKS = ("layer_input", "layer_output", "run_input", "run_output")
+for _mark in _MARKS:
+    _OPERATORS.define(f"{_mark}(Tensor value, int stack, int layer, int slot) -> Tensor")
 _OPERATORS.define("left_out(Tensor like, int layer) -> Tensor")
 
 
@@ -57,11 +59,13 @@ def _mask_shape(
     return like.new_empty((batch, 1, queries, keys), dtype=dtype)
 
 
-@torch.library.register_fake("wscc::layer_output", lib=_OPERATORS)
-@torch.library.register_fake("wscc::layer_input", lib=_OPERATORS)
-def _mark_shape(value: Tensor, layer: int, slot: int) -> Tensor:
-    del layer, slot
+def _mark_shape(value: Tensor, stack: int, layer: int, slot: int) -> Tensor:
+    del stack, layer, slot
     return torch.empty_like(value)
+
+
+for _mark in _MARKS:
+    torch.library.register_fake(f"wscc::{_mark}", _mark_shape, lib=_OPERATORS)
 
 
 @torch.library.register_fake("wscc::left_out", lib=_OPERATORS)
@@ -70,18 +74,29 @@ def _left_out_shape(like: Tensor, layer: int) -> Tensor:
     return torch.empty_like(like)
 
 
-def layer_input(value: Tensor, layer: int, slot: int) -> Tensor:
-    """`value` itself, marked as what the layer number `layer` takes from the one before.
+def layer_input(value: Tensor, stack: int, layer: int, slot: int) -> Tensor:
+    """`value` itself, marked as what a layer takes from the one before.
 
-    `slot` numbers the values that pass from layer to layer. The number of layers itself stands
-    for what the rest of the model takes from the last one.
+    `stack` numbers the lists of layers, and `slot` the values that pass from layer to layer.
     """
-    return torch.ops.wscc.layer_input(value, layer, slot)
+    return torch.ops.wscc.layer_input(value, stack, layer, slot)
 
 
-def layer_output(value: Tensor, layer: int, slot: int) -> Tensor:
-    """`value` itself, marked as what the layer number `layer` gives to the next one."""
-    return torch.ops.wscc.layer_output(value, layer, slot)
+def layer_output(value: Tensor, stack: int, layer: int, slot: int) -> Tensor:
+    """`value` itself, marked as what a layer gives to the next one."""
+    return torch.ops.wscc.layer_output(value, stack, layer, slot)
+
+
+def run_input(value: Tensor, stack: int, layer: int, slot: int) -> Tensor:
+    """`value` itself, marked as what the run of layers that begins with `layer` takes from the rest
+    of the model."""
+    return torch.ops.wscc.run_input(value, stack, layer, slot)
+
+
+def run_output(value: Tensor, stack: int, layer: int, slot: int) -> Tensor:
+    """`value` itself, marked as what the rest of the model takes from the run that ends with
+    `layer`."""
+    return torch.ops.wscc.run_output(value, stack, layer, slot)
 
 
 def left_out(like: Tensor, layer: int) -> Tensor:
@@ -109,11 +124,12 @@ def attend(
 
     `s_aux` are sinks, one score for every head, and `indices` the keys that each query attends
     to. Who sees whom is in the mask; without one it is what sdpa of Transformers would take.
-
-    Raises UnsupportedError for `sinks`, which have a score for every query.
+    `sinks` have a score for every query: what is left of them if all scores of a query are less
+    by as much are sinks of zero.
     """
     if sinks is not None:
-        raise UnsupportedError("attention with sinks that differ from query to query")
+        position_bias = -sinks if position_bias is None else position_bias - sinks
+        s_aux = torch.zeros(query.shape[1], dtype=query.dtype)
     if position_bias is not None:
         attention_mask = position_bias if attention_mask is None else attention_mask + position_bias
     scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
@@ -158,13 +174,43 @@ def mask(
         raise UnsupportedError("a mask of the model's own")
     if q_offset + q_length != kv_offset + kv_length:
         raise UnsupportedError("a mask whose last query does not stand at the last key")
-    seen = _visibility(mask_function)
+    padded = False
+    if attention_mask is not None and value_of(attention_mask) is not None:
+        padded = not bool(attention_mask.all())
+    try:
+        seen = _visibility(mask_function)
+    except UnsupportedError:
+        offsets = q_offset, kv_offset
+        stated = _stated(mask_function, (batch_size, q_length, kv_length), offsets, dtype)
+        if stated is None or padded:
+            raise
+        return stated
+    if padded:
+        raise UnsupportedError("padding")
     if allow_is_bidirectional_skip and seen == Visibility(causal=False):
         return None
     like = torch.empty((), device=device)
     return torch.ops.wscc.mask(
         like, batch_size, q_length, kv_length, seen.causal, seen.window, seen.chunk, dtype
     )
+
+
+def _stated(
+    function: Any, sizes: tuple[int, int, int], offsets: tuple[int, int], dtype: torch.dtype
+) -> Tensor | None:
+    """A mask that follows from known values, such as where a prompt has images, as a tensor (batch
+    or 1, 1, queries, keys); None where it does not."""
+    batch, queries, keys = sizes
+    row = torch.arange(queries)[None, None, :, None] + offsets[0]
+    column = torch.arange(keys)[None, None, None, :] + offsets[1]
+    one = torch.arange(1)[None, :, None, None]
+    seen = function(torch.arange(batch)[:, None, None, None], one, row, column)
+    if value_of(seen) is None:
+        return None
+    seen = seen.expand(batch, 1, queries, keys)
+    if bool((seen == seen[:1]).all()):
+        seen = seen[:1]
+    return torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)
 
 
 @dataclass(frozen=True)
@@ -219,8 +265,8 @@ def masks_as_operators() -> Iterator[None]:
         mapping["eager"] = before
 
 
-for _mark in (torch.ops.wscc.layer_input, torch.ops.wscc.layer_output):
-    has_side_effect(_mark.default)  # kept where nothing reads them
+for _mark in _MARKS:
+    has_side_effect(getattr(torch.ops.wscc, _mark).default)  # kept where nothing reads them
 
 ALL_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, attend)
 ALL_MASK_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, mask)

@@ -6,7 +6,9 @@ No code but that of the installed Transformers is run, and nothing is downloaded
 import copy
 import logging
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from inspect import getsource, signature
 from typing import Any
 from unittest.mock import patch
@@ -15,19 +17,20 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_MULTIMODAL_LM_MAPPING,
-    MODEL_MAPPING,
-)
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from ...ir.errors import Location, UserError
-from . import experts, indexer, scans
+from . import experts, indexer, packed, scans
 from .aten import UnsupportedError
 from .attention import IMPLEMENTATION
 from .config import ModelConfig
+from .prediction import Prediction, attach
+from .text_half import language_model, speaking, whole_model
 
 _LOG = logging.getLogger(__name__)
+
+_CACHES = ("past_key_values", "cache_params", "state")
+"""What the forward pass of a model may call its cache."""
 
 _OFF = ("output_attentions", "output_hidden_states", "output_router_logits")
 """Options of a config that make a model return, and compute, more than logits."""
@@ -39,7 +42,8 @@ class Built:
 
     `config` is that of its language model, which lies in the module `text` ("" for all of it);
     `parameters` are the names of the language model's parameters, embedding and head included.
-    `operators` is whether its attention is one operator of ours.
+    `operators` is whether its attention is one operator of ours. With `towers` it is the model as
+    a whole, and the parameters are all of its. `prediction` are the prediction layers behind it.
     """
 
     model: nn.Module
@@ -49,6 +53,13 @@ class Built:
     positions: bool
     cache: str | None
     operators: bool
+    towers: bool = False
+    prediction: Prediction | None = None
+
+    @property
+    def predicted(self) -> int:
+        """How many prediction layers stand behind the model."""
+        return 0 if self.prediction is None else self.prediction.count
 
 
 def build(config: ModelConfig, mode: FakeTensorMode) -> Built:
@@ -61,16 +72,22 @@ def build(config: ModelConfig, mode: FakeTensorMode) -> Built:
         kind, hf_config = _chosen(config)
         operators = "ALL_ATTENTION_FUNCTIONS" in _source(hf_config, kind)
         try:
-            model = _made(kind, hf_config, config.dtype, operators, mode)
+            model = _made(kind, hf_config, config, operators, mode)
         except KeyError as error:
             if error.args != (IMPLEMENTATION,):
                 raise
             operators = False
-            model = _made(kind, hf_config, config.dtype, operators, mode)
+            model = _made(kind, hf_config, config, operators, mode)
+        prediction = None
+        if config.prediction_layers:
+            prediction = _predicting(model, config, mode)
         scans.install(model)
         experts.install(model)
         indexer.install(model)
-        return _built(model, operators)
+        if config.towers:
+            packed.install(model)
+        built = _built(model, operators, config.towers)
+        return built if prediction is None else _with(built, prediction)
     except UnsupportedError as error:
         raise UserError(f"{config.name}: not built yet: {error}", Location(config.path)) from error
     except UserError:
@@ -80,13 +97,54 @@ def build(config: ModelConfig, mode: FakeTensorMode) -> Built:
         raise unexpected(refused, config, error) from error
 
 
-def _made(kind: Any, hf_config: Any, dtype: str, operators: bool, mode: FakeTensorMode) -> Any:
+def _made(
+    kind: Any, hf_config: Any, config: ModelConfig, operators: bool, mode: FakeTensorMode
+) -> Any:
     chosen = {"attn_implementation": IMPLEMENTATION if operators else "eager"}
     if kind._can_set_experts_implementation():
         chosen["experts_implementation"] = IMPLEMENTATION
+    with _weightless(mode):
+        model = kind._from_config(hf_config, dtype=getattr(torch, config.dtype), **chosen).eval()
+    _set_apart(model)
+    return model if config.towers else speaking(model)
+
+
+def _set_apart(model: nn.Module) -> None:
+    """Give every module without weights that has several names a copy of its own under each, as
+    torch traces a model with such a module without the paths of all others."""
+    seen: set[nn.Module] = set()
+    for parent in [*model.modules()]:
+        for name, module in [*parent._modules.items()]:
+            if module in seen and next(module.parameters(), None) is None:
+                setattr(parent, name, copy.copy(module))
+            elif module is not None:
+                seen.add(module)
+
+
+@contextmanager
+def _weightless(mode: FakeTensorMode) -> Iterator[None]:
+    """Inside, models are made without values for their weights."""
     weightless = patch.object(PreTrainedModel, "initialize_weights", lambda _: None)
     with mode, torch.device("cpu"), weightless:
-        return kind._from_config(hf_config, dtype=getattr(torch, dtype), **chosen).eval()
+        yield
+
+
+def _predicting(model: Any, config: ModelConfig, mode: FakeTensorMode) -> Prediction:
+    """Prediction layers behind a model, of its dtype."""
+    if config.towers:
+        raise UserError("--prediction-layers stand behind the language model: with --part text")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, config.dtype))
+    try:
+        with _weightless(mode):
+            return attach(model, config)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _with(built: Built, prediction: Prediction) -> Built:
+    parameters = built.parameters | prediction.parameters
+    return replace(built, prediction=prediction, parameters=parameters, text=prediction.decoder)
 
 
 def unexpected(message: str, config: ModelConfig, error: Exception) -> UserError:
@@ -103,31 +161,18 @@ def first_line(error: Exception) -> str:
 
 
 def _chosen(config: ModelConfig) -> tuple[Any, Any]:
-    """The class of the language model and the config that it is made of.
-
-    That is the text half's own class, else the class of the whole model.
-    """
+    """The class of the language model and the config that it is made of."""
     values = {key: value for key, value in config.values.items() if key != "model_type"}
     whole: Any = AutoConfig.for_model(config.family, **copy.deepcopy(values))
     text = whole.get_text_config(decoder=True)
-    if config.part == "all" and text is not whole:
-        raise UserError(
-            f"--part all is not built yet for {config.family}; --part text maps the language model",
-            Location(config.path),
-        )
     for part in (whole, text):
         for name in _OFF:
             if getattr(part, name, None):
                 setattr(part, name, False)
         part.use_cache = True
-    for mapping, made in (
-        (MODEL_FOR_CAUSAL_LM_MAPPING, text),
-        (MODEL_FOR_CAUSAL_LM_MAPPING, whole),
-        (MODEL_FOR_MULTIMODAL_LM_MAPPING, whole),
-    ):
-        if type(made) in mapping:
-            kind: Any = mapping[type(made)]
-            return kind, text if kind.config_class is type(text) else made
+    found = whole_model(whole) if config.towers else language_model(whole)
+    if found:
+        return found
     raise UnsupportedError(f"{config.family} has no language model of its own in Transformers")
 
 
@@ -139,9 +184,9 @@ def _source(config: Any, kind: Any) -> str:
     return getsource(sys.modules[owner.__module__])
 
 
-def _built(model: Any, operators: bool) -> Built:
+def _built(model: Any, operators: bool, towers: bool) -> Built:
     taken = signature(model.forward).parameters
-    cache = next((name for name in ("past_key_values", "cache_params") if name in taken), None)
+    cache = next((name for name in _CACHES if name in taken), None)
     text = model.config.get_text_config(decoder=True)
     path, names = "", frozenset(name for name, _ in model.named_parameters())
     if text is not model.config:
@@ -150,5 +195,7 @@ def _built(model: Any, operators: bool) -> Built:
         ends = (model.get_input_embeddings(), model.get_output_embeddings())
         own = tuple(f"{modules[id(end)]}." for end in ends if id(end) in modules)
         inside = (f"{path}." if path else "", *own)
-        names = frozenset(name for name in names if name.startswith(inside))
-    return Built(model, text, path, names, "position_ids" in taken, cache, operators)
+        if not towers:
+            names = frozenset(name for name in names if name.startswith(inside))
+    positions = "position_ids" in taken and not towers
+    return Built(model, text, path, names, positions, cache, operators, towers)

@@ -6,7 +6,7 @@ of which there are.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,20 @@ class _Indexing:
         return self.indexer_keys
 
 
+class _Numbered:
+    """Mixed into layers that keep the positions of all tokens for an indexer: these are their
+    numbers, as no sequence is padded."""
+
+    @property
+    def indexer_position_ids(self: Any) -> Tensor | None:
+        tokens = self.get_seq_length()
+        return torch.arange(tokens).expand(3, self.keys.shape[0], tokens) if tokens else None
+
+    @indexer_position_ids.setter
+    def indexer_position_ids(self: Any, positions: Tensor | None) -> None:
+        del positions
+
+
 class _Renewing:
     """Mixed into layers of states: a new state takes the old one's place and is not copied in."""
 
@@ -124,15 +138,17 @@ _MIXED = (
     (_Growing, "update", (DynamicLayer, DynamicSlidingWindowLayer)),
     (_Starting, "lazy_initialization", (DynamicLayer, DynamicSlidingWindowLayer)),
     (_Indexing, "update_indexer", None),
+    (_Numbered, "update_indexer", None),
     (_Renewing, "update_conv_state", (LinearAttentionLayer,)),
 )
 """What is mixed into a layer that has a method, if the method is that of one of the classes."""
 
 
-def new_cache(config: Any) -> DynamicCache:
-    """An empty cache of a model's config, whose layers are fit to be traced."""
+def new_cache(config: Any, more: Sequence[Any] = ()) -> DynamicCache:
+    """An empty cache of a model's config, with `more` layers behind its own, whose layers are fit
+    to be traced."""
     cache = DynamicCache(config=config)
-    cache.layers = [_adapted_layer(layer) for layer in cache.layers]
+    cache.layers = [_adapted_layer(layer) for layer in (*cache.layers, *more)]
     if not cache.layers:
         cache.layer_class_to_replicate = _adapted(DynamicLayer)
     return cache

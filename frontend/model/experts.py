@@ -21,6 +21,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from ...ir.graph import Op, TensorType
 from ...ir.operators.experts import experts
+from . import chosen
 from .aten import UnsupportedError
 from .gates import gate_of, recorded
 
@@ -236,6 +237,34 @@ def _three_weights(
     return out.view(hidden_states.shape[0], -1, module.hidden_size)
 
 
+def _sorted_tokens(module: Any, layer_input: Tensor, run: Run) -> Tensor:
+    """A whole block with its router, whose tokens are sorted by expert (JetMoE)."""
+    batch, tokens, width = layer_input.shape
+    x = layer_input.reshape(-1, width)
+    values, index = module.router.layer(x).float().topk(module.router.top_k, dim=1)
+
+    def halves(value: Tensor) -> Tensor:
+        gate, up = value.chunk(2, dim=-1)
+        return module.activation(gate) * up
+
+    gate = recorded(halves, 2, type(module).__name__)
+    up_letters, down_letters = letters_of(True, gate.interleaved, False)
+    out = run(
+        x,
+        index,
+        torch.softmax(values, dim=1).type_as(x),
+        module.input_linear.weight,
+        module.output_linear.weight,
+        None,
+        None,
+        gate.expr,
+        up_letters,
+        down_letters,
+        module.router.num_experts,
+    )
+    return out.view(batch, tokens, width) + module.bias
+
+
 def _scaled_tokens(module: Any, hidden_states: Tensor, run: Run) -> tuple[Tensor, Tensor]:
     """A whole block that scales what goes into an expert, and runs every token through every
     expert, most of them scaled by zero (Llama 4): only the chosen ones are run."""
@@ -332,6 +361,17 @@ _VARIANTS = (
         {"moe_num_experts": _EXPERTS, "hidden_size": _WIDTH, "ffn_hidden_size": _WIDE},
     ),
     _Variant(
+        ("input_linear.weight", "output_linear.weight", "router.layer", "activation", "bias"),
+        ("layer_input",),
+        _sorted_tokens,
+        {
+            "num_local_experts": _EXPERTS,
+            "num_experts_per_tok": _CHOSEN,
+            "hidden_size": _WIDTH,
+            "intermediate_size": _WIDE,
+        },
+    ),
+    _Variant(
         ("experts.gate_up_proj", "experts.down_proj", "router.weight", "shared_expert", "top_k"),
         ("hidden_states",),
         _scaled_tokens,
@@ -378,6 +418,7 @@ def install(model: nn.Module) -> None:
     Raises UnsupportedError where such experts do not compute what they are known for. Experts of
     an unknown kind are left as they are, with a warning: each may be run for every token.
     """
+    chosen.install(model)
     checked: dict[type, _Variant | None] = {}
     config: Any = model.config
     inside: set[nn.Module] = set()

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from . import block_indexer
+
 _OPERATORS = torch.library.Library("wscc", "FRAGMENT")
 _OPERATORS.define("topk(Tensor self, int k, int dim) -> (Tensor, Tensor)")
 
@@ -78,7 +80,8 @@ def _selected(forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
 
 def install(model: nn.Module) -> None:
     """Keep the selection of every indexer of a model, a module that states its `index_topk`,
-    symbolic in the number of keys."""
+    symbolic in the number of keys; those that select blocks lose their loops."""
+    block_indexer.install(model)
     for module in model.modules():
         if isinstance(getattr(module, "index_topk", None), int):
             code: Any = sys.modules[type(module).__module__]

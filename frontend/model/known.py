@@ -30,15 +30,19 @@ def sources_of(trace: Trace, caches: Mapping[Place, str]) -> dict[str, Input]:
         if spec.kind == InputKind.USER_INPUT and name.startswith("caches_"):
             place = trace.caches[int(name.rpartition("_")[2])]
             cache = caches.get(place, place.source)
-            found[name] = Input(f"{cache}_cache", unknown, "cache", f"cache.*.{cache}")
+            layer = "*" if place.layer < len(trace.stacks[0].kinds) else place.layer
+            found[name] = Input(f"{cache}_cache", unknown, "cache", f"cache.{layer}.{cache}")
         elif spec.kind == InputKind.USER_INPUT:
-            found[name] = Input(name, unknown, "data", name)
+            source = name.removeprefix("features_")
+            found[name] = Input(source, unknown, "data", source)
         elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target is not None:
             target = spec.target.removeprefix(WRAPPER)
             target = trace.tied.get(target, target)
             role: Role = "weight" if spec.kind == InputKind.PARAMETER else "buffer"
             inside = target not in trace.everywhere
-            source = repeated(target, trace.layers_path) if inside else target
+            source = target
+            for stack in trace.stacks if inside else ():
+                source = repeated(source, stack.path)
             if role == "buffer" and target not in trace.persistent:
                 source = COMPUTED + source
             found[name] = Input(short(target), unknown, role, source)
@@ -70,6 +74,10 @@ def numbers_of(trace: Trace, nodes: list[fx.Node]) -> dict[fx.Node, Any]:
             constant = getattr(constant, "constant", None) if _is_fake(constant) else constant
             if isinstance(constant, torch.Tensor) and constant.numel() == 1:
                 found[node] = constant.item()
+        elif is_constant(node):
+            constant = constant_of(trace, node)
+            if constant.numel() == 1:
+                found[node] = constant.item()
         elif node.op == "call_function" and operator_of(node) in SAME_NUMBER:
             given = node.args[0]
             if isinstance(given, fx.Node) and given in found:
@@ -77,6 +85,18 @@ def numbers_of(trace: Trace, nodes: list[fx.Node]) -> dict[fx.Node, Any]:
         elif _is_of_numbers(node, found):
             found[node] = _computed(node, found)
     return found
+
+
+def is_constant(node: fx.Node) -> bool:
+    """Whether a node stands for a value that was known when the model was traced."""
+    return str(node.target) == "wscc.constant.default"
+
+
+def constant_of(trace: Trace, node: fx.Node) -> torch.Tensor:
+    """The value of such a node."""
+    number = node.args[0]
+    assert isinstance(number, int)
+    return trace.constants[number]
 
 
 def _is_of_numbers(node: fx.Node, numbers: Mapping[fx.Node, Any]) -> bool:

@@ -7,7 +7,7 @@ layer, from the marks that layers.py set. aten says what each operator becomes.
 import operator
 import re
 from dataclasses import replace
-from itertools import groupby
+from itertools import count
 from typing import Any
 
 import torch
@@ -16,12 +16,14 @@ from torch import fx
 from ...ir.dims import Dim
 from ...ir.errors import UserError
 from ...ir.graph import Graph, Model, Op, Output, Phase, Role, TensorType
-from .aten import RULES, Call, Shown, UnsupportedError
+from ...ir.summary import COMPUTED
+from .aten import RULES, Call, Shown, UnsupportedError, stored_type
 from .attending import attention, is_scored, made_real, masked, masks_of
-from .builder import GraphBuilder, View
+from .builder import GraphBuilder
 from .caches import Place
+from .chains import MAIN, Chain, Home, inserted
 from .config import ModelConfig
-from .known import numbers_of, polynomial, repeated, short, sources_of, symbols_of
+from .known import is_constant, numbers_of, polynomial, repeated, short, sources_of, symbols_of
 from .layers import NOT_CALLED
 from .mutation import interleaved, joined, strided_from
 from .nodes import (
@@ -34,16 +36,13 @@ from .nodes import (
     needed_for_results,
     one_place,
     operator_of,
-    origin_of,
     passes_on,
     pure,
     slot_dtypes,
 )
+from .prediction_graphs import PREDICTED, with_prediction_layers
 from .sizes import SizesNeededError
 from .trace import Trace
-
-_MAIN = -1
-"""The place of a node that is in no layer, among the numbers of layers."""
 
 
 def lower(trace: Trace, config: ModelConfig, phase: Phase) -> Model:
@@ -64,7 +63,7 @@ def lower(trace: Trace, config: ModelConfig, phase: Phase) -> Model:
         raise UserError(f"{config.name}: operators that are not built yet: {found}")
     model = Model(config.name, phase, config.dtype, lowering.graphs())
     model.verify()
-    return model
+    return model if trace.prediction is None else with_prediction_layers(model, trace.prediction)
 
 
 class _Lowering:
@@ -78,19 +77,22 @@ class _Lowering:
         self.numbers = numbers_of(trace, self.nodes)
         self.joined = joined(self.nodes)
         self.main = GraphBuilder("main")
-        self.builders = {
-            layer: GraphBuilder(f"layer{kind}") for kind, layer in enumerate(trace.traced)
-        } | {_MAIN: self.main}
+        self.chains = [
+            Chain.of(number, stack, self.main, slot_dtypes(self.nodes, number))
+            for number, stack in enumerate(trace.stacks)
+        ]
+        self.builders: dict[Home, GraphBuilder] = {MAIN: self.main} | {
+            (chain.number, layer): graph
+            for chain in self.chains
+            for layer, graph in chain.builders.items()
+        }
         self.shown: dict[fx.Node, Any] = {}
         self.unsupported: dict[str, None] = {}
         self.unknown = False
-        self.entries: dict[int, str] = {}
-        self.entry_at = 0
-        self.carried: dict[int, dict[int, fx.Node]] = {layer: {} for layer in trace.traced}
-        self.finals: dict[int, str] = {}
-        self.slots = slot_dtypes(self.nodes)
-        self.slot_types: dict[int, TensorType] = {}
-        self._in_layer = re.compile(rf"{re.escape(WRAPPER + trace.layers_path)}\.(\d+)(?:\.|$)")
+        self._in_layer = [
+            re.compile(rf"{re.escape(WRAPPER + stack.path)}\.(\d+)(?:\.|$)")
+            for stack in trace.stacks
+        ]
         self.caches = self._caches()
         self.sources = sources_of(trace, {place: name for place, (_, name) in self.caches.items()})
 
@@ -137,10 +139,10 @@ class _Lowering:
         if node.target is operator.getitem:
             return self._picked(node)
         name = operator_of(node)
-        if name == "layer_input.default":
-            return self._enter(node)
-        if name == "layer_output.default":
-            return self._leave(node)
+        if is_mark(node):
+            return self._marked(node)
+        if is_constant(node):
+            return None
         if name == "left_out.default":
             raise UnsupportedError("the model reads of a layer what the next does not take")
         home = self._home(node)
@@ -180,7 +182,7 @@ class _Lowering:
         assert isinstance(at, int)
         return self._read(several, self._home(several))[at]
 
-    def _argument(self, argument: Any, home: int) -> Any:
+    def _argument(self, argument: Any, home: Home) -> Any:
         if isinstance(argument, list | tuple):
             return [self._argument(item, home) for item in argument]
         if not isinstance(argument, fx.Node):
@@ -195,7 +197,7 @@ class _Lowering:
         value = node.meta["val"]
         return self._dim(value)
 
-    def _read(self, node: fx.Node, reader: int) -> Any:
+    def _read(self, node: fx.Node, reader: Home) -> Any:
         """A tensor as the graph `reader` sees it, made one of its inputs if it is none of its
         own."""
         if node.op == "placeholder":
@@ -203,80 +205,64 @@ class _Lowering:
             if source is None:
                 raise UnsupportedError("a constant tensor in the model's code")
             type_ = self._type(node.meta["val"])
-            view = self.builders[reader].add_input(source.name, type_, source.role, source.source)
+            held = stored_type(type_)
+            view = self.builders[reader].add_input(source.name, held, source.role, source.source)
+            return Shown(view, type_)
+        if is_constant(node):
+            type_ = self._type(node.meta["val"])
+            source = f"{COMPUTED}constant.{node.args[0]}"
+            view = self.builders[reader].add_input("constant", type_, "buffer", source)
             return Shown(view, type_)
         home = self._home(node)
         if home != reader and passes_on(node):
             return self._read(node.all_input_nodes[0], reader)
         if home == reader:
             return self.shown[node]
-        if home == _MAIN:
+        if home == MAIN:
             return self._shared(self.shown[node], reader)
-        if self.trace.kinds.count(self.trace.kinds[home]) > 1:
-            whom = "the model" if reader == _MAIN else f"layer {reader}"
-            raise UnsupportedError(f"{whom} reads what layer {home} does not hand on")
+        stack, layer = home
+        kinds = self.trace.stacks[stack].kinds
+        if kinds.count(kinds[layer]) > 1 or reader[0] not in (stack, MAIN[0]):
+            whom = "the model" if reader == MAIN else f"layer {reader[1]}"
+            raise UnsupportedError(f"{whom} reads what layer {layer} does not hand on")
         return self._handed_down(node, home, reader)
 
-    def _handed_down(self, node: fx.Node, home: int, reader: int) -> Any:
+    def _handed_down(self, node: fx.Node, home: Home, reader: Home) -> Any:
         """A tensor of a layer that a later one reads, in a slot of its own."""
-        shown = self.shown[node]
+        shown, (number, layer) = self.shown[node], home
         if isinstance(shown, tuple):
-            raise UnsupportedError(f"several values of layer {home} that another reads at once")
-        found = (slot for slot, given in self.carried[home].items() if given is node)
-        slot = next(found, max(self.slot_types, default=-1) + 1)
-        if slot not in self.slot_types:
-            self.slot_types[slot] = shown.stored
-            self.carried[home][slot] = node
-        if reader != _MAIN:
-            return Shown(self._carried_input(self.builders[reader], slot), shown.type)
-        if slot not in self.finals:
-            self.finals[slot] = self.main.new_name("hidden", shown.stored)
-        return Shown(self.main.whole(self.finals[slot]), shown.type)
+            raise UnsupportedError(f"several values of layer {layer} that another reads at once")
+        chain = self.chains[number]
+        slot = chain.handed_down(node, layer, shown.stored)
+        if reader != MAIN:
+            return Shown(chain.carried_input(reader[1], slot), shown.type)
+        return Shown(chain.final(slot), shown.type)
 
-    def _shared(self, shown: Any, reader: int) -> Any:
+    def _shared(self, shown: Any, reader: Home) -> Any:
         """A value of the main graph in the graph of a layer, which takes it as an input."""
         if isinstance(shown, tuple):
             return tuple(self._shared(item, reader) for item in shown)
         assert isinstance(shown, Shown)
         name = self.main.real(shown.view, shown.stored.shape)
-        self.entry_at = len(self.main.ops)
+        number, layer = reader
+        self.chains[number].run_of(layer).at = len(self.main.ops)
         view = self.builders[reader].add_input(name, shown.stored, "shared", name)
         return Shown(view, shown.type)
 
-    def _enter(self, node: fx.Node) -> Shown:
-        """The mark at the start of a layer: what the layer takes from the one before."""
-        given, layer, slot = mark_of(node)
-        type_ = self._type(node.meta["val"])
-        carried = self.slot_types[slot] = replace(type_, dtype=self.slots[slot])
-        if layer == len(self.trace.kinds):
-            name = self.finals[slot] = self.main.new_name("hidden", carried)
-            return self._cast(self.main, Shown(self.main.whole(name), carried), type_)
-        if layer == self.trace.traced[0]:
-            entry = self._cast(self.main, self._read(given, _MAIN), carried)
-            self.entries[slot] = self.main.real(entry.view, carried.shape)
-            self.entry_at = len(self.main.ops)
-        elif self._home(origin_of(given)) == _MAIN:
-            raise UnsupportedError(f"what the model computes before layer {layer}")
-        graph = self.builders[layer]
-        return self._cast(graph, Shown(self._carried_input(graph, slot), carried), type_)
-
-    def _leave(self, node: fx.Node) -> Shown:
-        """The mark at the end of a layer: what the layer gives to the next one."""
-        given, layer, slot = mark_of(node)
-        self.carried[layer][slot] = node
-        self.slot_types[slot] = replace(self._type(node.meta["val"]), dtype=self.slots[slot])
-        return self._read(given, layer)
-
-    def _carried_input(self, graph: GraphBuilder, slot: int) -> View:
-        name, source = ("carried", f"hidden.{slot}") if slot else ("hidden", "hidden")
-        return graph.add_input(name, self.slot_types[slot], "carried", source)
-
-    def _cast(self, graph: GraphBuilder, shown: Shown, type_: TensorType) -> Shown:
-        """A value as it is carried, or as a layer reads it: carried are the widest of all."""
-        if shown.type.dtype == type_.dtype:
-            return shown
-        graph.path = ""
-        return Shown(graph.elementwise("a", [shown.view], type_, "cast"), type_)
+    def _marked(self, node: fx.Node) -> Shown:
+        """What a mark stands for: the value as its reader sees it."""
+        mark = mark_of(node)
+        chain, type_ = self.chains[mark.stack], self._type(node.meta["val"])
+        match operator_of(node).partition(".")[0]:
+            case "run_input":
+                return chain.enter(mark.layer, mark.slot, self._read(mark.value, MAIN))
+            case "run_output":
+                return chain.leave(mark.layer, mark.slot, type_)
+            case "layer_input":
+                return chain.take(mark.layer, mark.slot, type_)
+            case _:
+                chain.give(mark.layer, mark.slot, node, type_)
+                return self._read(mark.value, (mark.stack, mark.layer))
 
     def _output(self, node: fx.Node, role: Role, source: str) -> None:
         home = self._home(node)
@@ -286,19 +272,24 @@ class _Lowering:
 
     def _outputs(self) -> None:
         """What every layer carries out, the logits, and the new caches of the traced layers."""
-        live = [slot for slot in sorted(self.slot_types) if self._is_live(slot)]
-        for layer in self.trace.traced:
-            self._carry(layer, live)
+        self.live = [chain.live() for chain in self.chains]
+        for chain, live in zip(self.chains, self.live, strict=True):
+            for layer in chain.stack.traced:
+                chain.carry(layer, live, self.shown)
         results: Any = self.nodes[-1].args[0]
-        logits, *caches = results
+        logits, *more = results
+        caches = more[: len(self.trace.new_caches)]
         self._output(logits, "data", "logits")
+        for at, node in enumerate(more[len(caches) :]):
+            self._output(node, "data", f"{PREDICTED}.{at}")
         numbered = any(place.layer != home for place, (home, _) in self.caches.items())
         for place, node in zip(self.trace.new_caches, caches, strict=True):
             if place in self.caches:
                 self._output(node, "cache", f"cache.*.{self.caches[place][1]}")
-            elif place.layer in self.trace.traced and not numbered:
+            elif place.layer in self.trace.stacks[0].traced and not numbered:
                 raise UnsupportedError(f"the cache {place.source} of layer {place.layer}")
-        self.live = live
+            elif place.layer >= len(self.trace.stacks[0].kinds):
+                self._output(node, "cache", f"cache.{place.layer}.{place.source}")
 
     def _caches(self) -> dict[Place, tuple[int, str]]:
         """The layer and the name of every cache that a traced layer makes.
@@ -307,10 +298,10 @@ class _Lowering:
         have a number. Caches that lie otherwise have no place here.
         """
         results: Any = self.nodes[-1].args[0]
-        pairs = zip(self.trace.new_caches, results[1:], strict=True)
-        homes = {place: self._home(node) for place, node in pairs}
+        pairs = zip(self.trace.new_caches, results[1:], strict=False)
+        homes = {place: self._home(node)[1] for place, node in pairs}
         found: dict[Place, tuple[int, str]] = {}
-        for home in {*homes.values()} - {_MAIN}:
+        for home in {*homes.values()} - {MAIN[1]}:
             own = sorted({place.layer for place, layer in homes.items() if layer == home})
             if own != [*range(len(own) * home, len(own) * (home + 1))]:
                 continue
@@ -320,118 +311,58 @@ class _Lowering:
                 found[place] = home, f"{first}.{at}" if at else place.source
         return found
 
-    def _is_live(self, slot: int) -> bool:
-        """Whether any layer, or the model behind them, reads what flows in a slot."""
-        final = self.finals.get(slot)
-        if any(final in op.operands for op in self.main.ops):
-            return True
-        for layer in self.trace.traced:
-            graph = self.builders[layer]
-            key = f"carried hidden.{slot}" if slot else "carried hidden"
-            name = graph.inputs[key].name if key in graph.inputs else None
-            if any(name in op.operands for op in graph.ops):
-                return True
-        return False
-
-    def _carry(self, layer: int, live: list[int]) -> None:
-        """Give a layer's graph the carried inputs and outputs of all live slots, in their order.
-
-        What a layer does not give it passes on.
-        """
-        graph = self.builders[layer]
-        views = {slot: self._carried_input(graph, slot) for slot in live}
-        taken = {key: value for key, value in graph.inputs.items() if value.role == "carried"}
-        for key in taken:
-            del graph.inputs[key]
-        for slot, view in views.items():
-            source = f"hidden.{slot}" if slot else "hidden"
-            graph.inputs[f"carried {source}"] = taken[f"carried {source}"]
-            name = view.name
-            if slot in self.carried[layer]:
-                shown = self.shown[self.carried[layer][slot]]
-                if shown.stored.dtype != self.slot_types[slot].dtype:
-                    shown = self._cast(graph, shown, self.slot_types[slot])
-                name = graph.real(shown.view, shown.stored.shape)
-            graph.outputs.append(Output(name, "carried", source))
-
     def _unread_parameters(self) -> None:
         """Weights that nothing reads belong to their layer, or to the model, all the same."""
         read = {key for graph in self.builders.values() for key in graph.inputs}
-        inside = re.compile(rf"{re.escape(self.trace.layers_path)}\.(\d+)\.")
         for name, type_ in self.trace.parameters.items():
-            match = inside.match(name)
-            layer = int(match[1]) if match and name not in self.trace.everywhere else _MAIN
-            if layer != _MAIN and self.trace.kinds[layer] != NOT_CALLED:
-                if layer in self.trace.traced:
-                    source = repeated(name, self.trace.layers_path)
-                    self.builders[layer].add_input(short(name), type_, "weight", source)
-            elif f"weight {name}" not in read:
+            found = self._layer_of(WRAPPER + name)
+            if found != MAIN and name not in self.trace.everywhere:
+                stack = self.trace.stacks[found[0]]
+                if stack.kinds[found[1]] != NOT_CALLED:
+                    if found[1] in stack.traced:
+                        source = repeated(name, stack.path)
+                        self.builders[found].add_input(short(name), type_, "weight", source)
+                    continue
+            if f"weight {name}" not in read:
                 self.main.add_input(short(name), type_, "weight", name)
 
     def graphs(self) -> dict[str, Graph]:
-        """What has been built; layers whose graphs are equal are of one kind."""
+        """What has been built; layers whose graphs are equal are of one kind.
+
+        The language model's are called `layer0` and so on, those of all towers `tower0`.
+        """
         bodies: list[Graph] = []
-        same: dict[int, int] = {NOT_CALLED: NOT_CALLED}
-        for kind, layer in enumerate(self.trace.traced):
-            built = replace(self.builders[layer].graph(), name="")
-            if built not in bodies:
-                bodies.append(built)
-            same[kind] = bodies.index(built)
-        bodies = [replace(body, name=f"layer{at}") for at, body in enumerate(bodies)]
-        self._repeats(bodies, [same[kind] for kind in self.trace.kinds])
+        calls: list[tuple[int, list[Op]]] = []
+        towers = count()
+        for chain, live in zip(self.chains, self.live, strict=True):
+            name, numbers = ("tower", towers) if chain.number else ("layer", count())
+            made, runs = chain.bodies((f"{name}{n}" for n in numbers), live)
+            bodies += made
+            calls += zip((run.at for run in chain.runs), runs, strict=True)
+        self.main.ops = inserted(self.main.ops, calls)
         return {graph.name: graph for graph in (self.main.graph(), *bodies)}
 
-    def _repeats(self, bodies: list[Graph], kinds: list[int]) -> None:
-        """Put the runs of equal layers where the main graph enters the first."""
-        path = f"{self.trace.layers_path}.*"
-        types = [self.slot_types[slot] for slot in self.live]
-        ops, carried = self._entered()
-        runs = [(kind, [*run]) for kind, run in groupby(range(len(kinds)), lambda at: kinds[at])]
-        runs = [(kind, run) for kind, run in runs if kind != NOT_CALLED]
-        for kind, run in runs:
-            body = bodies[kind]
-            shared = [value.source for value in body.inputs if value.role == "shared"]
-            names = [self.finals.get(slot, "") if run is runs[-1][1] else "" for slot in self.live]
-            names = [
-                name or self.main.new_name("hidden", type_)
-                for name, type_ in zip(names, types, strict=True)
-            ]
-            attributes = {"body": body.name, "first": run[0], "count": len(run)}
-            operands = (*carried, *shared)
-            ops.append(Op("repeat", operands, tuple(names), tuple(types), attributes, path))
-            carried = names
-        self.main.ops[self.entry_at : self.entry_at] = ops
-
-    def _entered(self) -> tuple[list[Op], list[str]]:
-        """What the first layer carries in: zeros where it takes nothing, and they are the
-        operators returned."""
-        before = len(self.main.ops)
-        self.main.path = ""
-        names: list[str] = []
-        for slot in self.live:
-            if slot in self.entries:
-                names.append(self.entries[slot])
-                continue
-            type_ = self.slot_types[slot]
-            view = self.main.elementwise("0", [], type_, "nothing")
-            names.append(self.main.real(view, type_.shape))
-        made = self.main.ops[before:]
-        del self.main.ops[before:]
-        return made, names
-
-    def _home(self, node: fx.Node) -> int:
-        """The traced layer that a node is in, or `_MAIN`."""
+    def _home(self, node: fx.Node) -> Home:
+        """The traced layer that a node is in, or `MAIN`."""
         if is_mark(node):
-            _, layer, _ = mark_of(node)
-            return _MAIN if layer == len(self.trace.kinds) else layer
+            mark = mark_of(node)
+            return MAIN if operator_of(node).startswith("run_") else (mark.stack, mark.layer)
         if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
             return self._home(node.args[0])
-        match = self._in_layer.match(module_of(node))
-        return int(match[1]) if match else _MAIN
+        return self._layer_of(module_of(node))
+
+    def _layer_of(self, path: str) -> Home:
+        """The layer that a module or a parameter of the trace is in, or `MAIN`."""
+        for number, inside in enumerate(self._in_layer):
+            if match := inside.match(path):
+                return number, int(match[1])
+        return MAIN
 
     def _path(self, node: fx.Node) -> str:
         """The module of a node as the model names it, `*` for the number of the layer."""
-        path = self._in_layer.sub(rf"{WRAPPER}{self.trace.layers_path}.*.", module_of(node))
+        path = module_of(node)
+        for inside, stack in zip(self._in_layer, self.trace.stacks, strict=True):
+            path = inside.sub(rf"{WRAPPER}{stack.path}.*.", path)
         return path.removeprefix(WRAPPER.rstrip(".")).strip(".")
 
     def _type(self, value: Any) -> TensorType:

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx
@@ -14,12 +14,11 @@ from .trace import module_path
 WRAPPER = "model."
 """What the names of modules and parameters in a trace begin with."""
 
-_OWN = (
-    "attention.default",
-    "layer_input.default",
-    "layer_output.default",
-    "left_out.default",
+_MARKS = frozenset(
+    {"layer_input.default", "layer_output.default", "run_input.default", "run_output.default"}
 )
+
+_OWN = _MARKS | {"attention.default", "constant.default", "left_out.default"}
 """Operators that are lowered here."""
 
 SAME_NUMBER = frozenset(
@@ -90,40 +89,34 @@ def pure(name: str) -> str:
 
 def is_mark(node: fx.Node) -> bool:
     """Whether a node marks what a layer takes or gives."""
-    return str(node.target) in ("wscc.layer_input.default", "wscc.layer_output.default")
+    return str(node.target).startswith("wscc.") and operator_of(node) in _MARKS
 
 
-def mark_of(node: fx.Node) -> tuple[fx.Node, int, int]:
-    """The value that is marked, the layer, and the slot."""
-    given, layer, slot = node.args
+@dataclass(frozen=True)
+class Mark:
+    """The value that is marked, the number of its stack, the layer, and the slot."""
+
+    value: fx.Node
+    stack: int
+    layer: int
+    slot: int
+
+
+def mark_of(node: fx.Node) -> Mark:
+    """What a node marks."""
+    given, *numbers = node.args
     assert isinstance(given, fx.Node)
-    assert isinstance(layer, int)
-    assert isinstance(slot, int)
-    return given, layer, slot
+    stack, layer, slot = (number for number in numbers if isinstance(number, int))
+    return Mark(given, stack, layer, slot)
 
 
-def origin_of(node: fx.Node) -> fx.Node:
-    """The node that a tensor, or one of which it is a view of all, was first called by."""
-    while passes_on(node) or _is_all(node):
-        node = node.all_input_nodes[0]
-    return node
-
-
-def _is_all(node: fx.Node) -> bool:
-    """Whether a node is `x[:]`."""
-    if operator_of(node) != "slice.Tensor" or len(node.args) > 4:
-        return False
-    return node.meta["val"].shape == node.all_input_nodes[0].meta["val"].shape
-
-
-def slot_dtypes(nodes: list[fx.Node]) -> dict[int, str]:
-    """The widest dtype of every slot, to which all others can be cast without a loss."""
+def slot_dtypes(nodes: list[fx.Node], stack: int) -> dict[int, str]:
+    """The widest dtype of every slot of a stack, to which all others can be cast without a loss."""
     found: dict[int, torch.dtype] = {}
     for node in nodes:
-        if is_mark(node):
-            _, _, slot = mark_of(node)
+        if is_mark(node) and (mark := mark_of(node)).stack == stack:
             dtype: torch.dtype = node.meta["val"].dtype
-            found[slot] = torch.promote_types(found.get(slot, dtype), dtype)
+            found[mark.slot] = torch.promote_types(found.get(mark.slot, dtype), dtype)
     return {slot: str(dtype).removeprefix("torch.") for slot, dtype in found.items()}
 
 

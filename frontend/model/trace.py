@@ -4,8 +4,9 @@ The trace is symbolic in batch, sequence and context, or of given sizes. Of ever
 layer only the first is traced (layers.py). lower.py turns what comes out into a graph of ours.
 """
 
+import warnings
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from inspect import getsource
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from transformers import DynamicCache
 
 from ...ir.errors import Location, UserError
 from ...ir.graph import Phase, TensorType
@@ -22,10 +24,14 @@ from .aten import UnsupportedError
 from .attention import masks_as_operators
 from .build import Built, build, first_line, unexpected
 from .caches import Place, Template, new_cache, symbolic, tensors_of
+from .concrete import Known, note_tokens
 from .config import ModelConfig
-from .layers import Layers, cut, survey
+from .features import Features, features_of
+from .layers import Layers, Stack, cut
 from .mutation import functional
+from .prediction_graphs import PredictionLayers
 from .sizes import SizesNeededError
+from .survey import survey
 
 _SIZES = {"batch": 3, "sequence": 29, "context": 31}
 _OTHER_SIZES = {"batch": 5, "sequence": 37, "context": 41}
@@ -42,30 +48,29 @@ _SYMBOLS = {
 class Trace:
     """An exported program and what is known of its layers.
 
-    `layers_path` is the module that lists them (`model.layers`), `kinds[i]` the kind of layer
-    `i` (NOT_CALLED for none), `traced[k]` the layer that stands for kind `k`; `slots` values flow
-    from layer to layer. `tied` gives for every parameter the first name under which the model
-    holds it, `everywhere` are those that several layers use, and `parameters` are the names of
-    all that the language model has, each once, with their types. `persistent` are the buffers
-    that a checkpoint holds.
+    `stacks` are its lists of layers, the language model's first. `tied` gives for every parameter
+    the first name under which the model holds it, `everywhere` are those that several layers use,
+    and `parameters` are the names of all that the language model has, each once, with their types.
+    `persistent` are the buffers that a checkpoint holds, and `constants` the values that operators
+    `wscc::constant` stand for.
 
-    The program takes `input_ids`, `position_ids` and, in decode, the `caches` of the traced
-    layers; it yields logits, then, but in training, the `new_caches`. `symbolic` is whether the
-    sizes are symbols.
+    The program takes `input_ids`, `position_ids`, in decode the `caches` of the traced layers, and
+    with towers their `features`; it yields logits, then, but in training, the `new_caches`, then
+    the logits of the `prediction` layers, of which layer k takes `next_ids[k]`. `symbolic` is
+    whether the sizes are symbols.
     """
 
     program: torch.export.ExportedProgram
-    layers_path: str
-    kinds: tuple[int, ...]
-    traced: tuple[int, ...]
-    slots: int
+    stacks: tuple[Stack, ...]
     caches: tuple[Place, ...]
     new_caches: tuple[Place, ...]
     tied: Mapping[str, str]
     everywhere: frozenset[str]
     parameters: Mapping[str, TensorType]
     persistent: frozenset[str]
+    constants: tuple[Tensor, ...]
     symbolic: bool
+    prediction: PredictionLayers | None
 
 
 class _Noted:
@@ -77,27 +82,40 @@ class _Noted:
 class _Step(nn.Module):
     """One forward pass with its caches as plain tensors, for the layers that are traced."""
 
-    def __init__(self, built: Built, phase: Phase, template: Template | None) -> None:
+    def __init__(
+        self, built: Built, phase: Phase, template: Template | None, features: Features
+    ) -> None:
         super().__init__()
         self.model = built.model
         self.built = built
         self.phase = phase
+        self.features = features
+        self.known = Known()
         self.template = template
         self.noted = _Noted()
 
     def forward(
-        self, input_ids: Tensor, position_ids: Tensor | None, caches: list[Tensor]
-    ) -> tuple[Tensor, list[Tensor]]:
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None,
+        caches: list[Tensor],
+        features: dict[str, Tensor],
+        next_ids: list[Tensor],
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         if self.template is None:
-            cache = new_cache(self.built.config) if self.built.cache else None
+            cache = _new_cache(self.built) if self.built.cache else None
         else:
             cache = self.template.filled(dict(zip(self.template.tensors, caches, strict=True)))
-        logits = _call(self.built, input_ids, position_ids, cache)
+        predicted: list[Tensor] = []
+        if self.built.towers:
+            logits = _call_whole(self.built, input_ids, cache, self.features, features, self.known)
+        else:
+            logits, *predicted = _call(self.built, input_ids, position_ids, cache, next_ids)
         if self.phase == "train" or cache is None:
-            return logits, []
+            return logits, [], predicted
         new = tensors_of(cache)
         self.noted.places = tuple(new)
-        return logits, list(new.values())
+        return logits, list(new.values()), predicted
 
 
 def trace(
@@ -108,11 +126,18 @@ def trace(
     Symbolic in its sizes unless `sizes` (batch, sequence, context) are given. Raises
     SizesNeededError where it cannot be, and UserError for a model that cannot be traced at all.
     """
+    if config.towers and sizes is None:
+        raise SizesNeededError("what its towers do depends on the images")
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     built = build(config, mode)
     try:
-        with torch.no_grad(), masks_as_operators():
-            return _traced(built, phase, whole, sizes, mode)
+        with torch.no_grad(), masks_as_operators(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of attributes that a model leaves behind
+            features = Features()
+            if config.towers and sizes is not None:
+                wanted = config.image_tokens, config.audio_tokens
+                features = features_of(built.model, sizes, wanted, mode)
+            return _traced(built, phase, whole, sizes, mode, features)
     except UnsupportedError as error:
         raise UserError(f"{config.name}: not built yet: {error}", Location(config.path)) from error
     except (UserError, SizesNeededError):
@@ -128,18 +153,22 @@ def _traced(
     whole: bool,
     sizes: Mapping[str, int] | None,
     mode: FakeTensorMode,
+    features: Features,
 ) -> Trace:
     if phase == "decode" and built.cache is None:
-        raise UnsupportedError("a model that keeps no cache")
+        raise UnsupportedError(
+            "decode of a model that keeps no cache: each step is a prefill of all tokens so far"
+        )
     tied = _tied(built.model)
     everywhere = frozenset(_used_everywhere(built.model))
     parameters = _types(built)
     persistent = frozenset(built.model.state_dict(keep_vars=True)) - tied.keys()
-    layers, template = _surveyed(built, phase, sizes or _SIZES, whole, mode)
-    cut(layers)
+    layers, template = _surveyed(built, phase, sizes or _SIZES, whole, mode, features)
+    for found in layers:
+        cut(found)
     decode = phase == "decode"
-    step = _Step(built, phase, template if decode else None)
-    inputs = _inputs(built, phase, sizes or _SIZES, step.template, mode)
+    step = _Step(built, phase, template if decode else None, features)
+    inputs = _inputs(built, phase, sizes or _SIZES, step.template, mode, features)
     shapes = None
     if sizes is None:
         shapes = _dynamic_shapes(built, phase, step.template, mode)
@@ -162,52 +191,99 @@ def _traced(
     _check_attention(calls, program)
     return Trace(
         program,
-        layers.path,
-        layers.kinds,
-        layers.traced,
-        layers.slots,
+        tuple(found.stack for found in layers),
         tuple(step.template.tensors) if step.template else (),
         step.noted.places,
         tied,
         everywhere,
         parameters,
         persistent,
+        tuple(step.known.constants),
         sizes is None,
+        built.prediction.known if built.prediction else None,
     )
 
 
-def _call(built: Built, input_ids: Tensor, position_ids: Tensor | None, cache: Any) -> Tensor:
-    """The logits of one forward pass of a model."""
+def _new_cache(built: Built) -> DynamicCache:
+    """An empty cache of a model and of the prediction layers behind it."""
+    return new_cache(built.config, built.prediction.layers() if built.prediction else ())
+
+
+def _call(
+    built: Built,
+    input_ids: Tensor,
+    position_ids: Tensor | None,
+    cache: Any,
+    next_ids: Sequence[Tensor],
+) -> list[Tensor]:
+    """The logits of one forward pass of a model, and those of its prediction layers."""
     named: dict[str, Any] = {"input_ids": input_ids}
     if built.positions:
         named["position_ids"] = position_ids
     if built.cache is not None:
         named |= {built.cache: cache, "use_cache": True}
-    return built.model(**named).logits
+    logits = built.model(**named).logits
+    if built.prediction is None:
+        return [logits]
+    return [logits, *built.prediction.logits(next_ids, position_ids, cache)]
+
+
+def _call_whole(
+    built: Built,
+    input_ids: Tensor,
+    cache: Any,
+    features: Features,
+    tensors: Mapping[str, Tensor],
+    known: Known,
+) -> Tensor:
+    """The logits of one forward pass of a model with its towers."""
+    named: dict[str, Any] = {} if built.cache is None else {built.cache: cache, "use_cache": True}
+    assert features.prompts is not None
+    with known:
+        note_tokens(input_ids, features.prompts)
+        named |= features.arguments(tensors, known)
+        return built.model(input_ids=input_ids, **named).logits
 
 
 def _surveyed(
-    built: Built, phase: Phase, sizes: Mapping[str, int], whole: bool, mode: FakeTensorMode
-) -> tuple[Layers, Template]:
-    """The layers, and the cache that a prompt as long as the context leaves."""
+    built: Built,
+    phase: Phase,
+    sizes: Mapping[str, int],
+    whole: bool,
+    mode: FakeTensorMode,
+    features: Features,
+) -> tuple[tuple[Layers, ...], Template]:
+    """The lists of layers, and the cache that a prompt as long as the context leaves."""
     tokens = sizes["context" if phase == "decode" else "sequence"]
-    cache = new_cache(built.config) if built.cache else None
+    cache = None
 
     def forward() -> None:
-        _prompt(built, cache, sizes["batch"], tokens, mode)
+        nonlocal cache
+        cache = _new_cache(built) if built.cache else None
+        if built.towers:
+            ids, _, _, tensors, _ = _inputs(built, phase, sizes, None, mode, features)
+            with mode:
+                _call_whole(built, ids, cache, features, tensors, Known())
+        else:
+            _prompt(built, cache, sizes["batch"], tokens, mode)
 
     layers = survey(
-        built.model, built.text, forward, lambda at: _per_layer(built.config, at), whole
+        built.model,
+        built.text,
+        forward,
+        lambda at: _per_layer(built.config, at),
+        whole,
+        built.towers,
     )
-    return layers, Template.of(cache or new_cache(built.config), sizes)
+    return layers, Template.of(cache or _new_cache(built), sizes)
 
 
 def _prompt(built: Built, cache: Any, batch: int, tokens: int, mode: FakeTensorMode) -> None:
     """Fill a cache with a fake prompt."""
     with mode:
         ids = torch.zeros((batch, tokens), dtype=torch.int64)
-        positions = torch.arange(tokens).expand(batch, tokens)
-        _call(built, ids, positions, cache)
+        positions = torch.arange(tokens).repeat(batch, 1)
+        _call(built, ids, positions, cache, [ids] * built.predicted)
 
 
 def _per_layer(config: Any, layer: int) -> Hashable:
@@ -229,6 +305,7 @@ def _inputs(
     sizes: Mapping[str, int],
     template: Template | None,
     mode: FakeTensorMode,
+    features: Features,
 ) -> tuple[Any, ...]:
     """Example inputs of a phase."""
     tokens = sizes["batch"], 1 if phase == "decode" else sizes["sequence"]
@@ -239,7 +316,12 @@ def _inputs(
             torch.zeros(tuple(tensor.shape), dtype=tensor.dtype)
             for tensor in (template.tensors.values() if template else ())
         ]
-    return ids, positions, caches
+        tensors = {
+            name: torch.zeros(shape, dtype=next(built.model.parameters()).dtype)
+            for name, shape in features.data.items()
+        }
+        next_ids = [torch.zeros(tokens, dtype=torch.int64) for _ in range(built.predicted)]
+    return ids, positions, caches, tensors, next_ids
 
 
 def _dynamic_shapes(
@@ -251,14 +333,14 @@ def _dynamic_shapes(
         tokens[1] = _SYMBOLS["sequence"]
     caches: list[Any] = []
     if template is not None:
-        cache = new_cache(built.config)
+        cache = _new_cache(built)
         _prompt(built, cache, _OTHER_SIZES["batch"], _OTHER_SIZES["context"], mode)
         try:
             found = symbolic(template, Template.of(cache, _OTHER_SIZES))
         except UnsupportedError as error:
             raise SizesNeededError(str(error)) from error
         caches = [{at: _SYMBOLS[name] for at, name in places.items()} for places in found.values()]
-    return tokens, tokens if built.positions else None, caches
+    return tokens, tokens if built.positions else None, caches, {}, [tokens] * built.predicted
 
 
 def _attending(model: nn.Module) -> Counter[str]:

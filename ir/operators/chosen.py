@@ -2,6 +2,7 @@
 taken apart into, so that both the width that goes in and the one that comes out can be split."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 from .. import dims
@@ -9,6 +10,7 @@ from ..dims import Dim
 from ..errors import VerificationError
 from ..graph import Op
 from ..kind import OpKind, Types, letter_sizes, stated
+from .experts import check_load, fraction_of, share
 from .tensors import letters_of, torch_dtype
 
 if TYPE_CHECKING:
@@ -34,10 +36,20 @@ def chosen_matmul(op: Op, operands: Sequence["Tensor"], first: int = 0) -> "Tens
     return total
 
 
+def chosen_letters(op: Op) -> str:
+    """The letters that count the choices of one token: those of the choice that no token has, in
+    what goes in or what comes out."""
+    (tokens, choice, _), result = letters_of(op)
+    return "".join(x for x in choice if x not in tokens or x not in result)
+
+
 def _flops(op: Op, types: Types) -> Dim:
-    """Two for every combination of letters but the experts: a choice takes one of them."""
-    sizes = letter_sizes(op, _SUMMED(op), types)
-    return dims.product(n for x, n in sizes.items() if x != op.text("expert")) * 2
+    """Two for every combination of letters but the experts: a choice takes one of them, if it has
+    weights."""
+    sizes, expert = letter_sizes(op, _SUMMED(op), types), op.text("expert")
+    whole = dims.product(n for x, n in sizes.items() if x != expert) * 2
+    chosen = prod(dims.size(sizes[x]) for x in chosen_letters(op))
+    return fraction_of(whole, share(op, dims.size(sizes[expert]), chosen))
 
 
 def _check(op: Op, types: Types) -> None:
@@ -45,7 +57,7 @@ def _check(op: Op, types: Types) -> None:
     (tokens, choice, weights), result = letters_of(op)
     if op.text("expert") not in weights or op.text("expert") in tokens + choice + result:
         raise VerificationError(f"index {op.text('expert')!r} must be one of the weights alone")
-    op.integer("total")
+    check_load(op)
 
 
 KINDS = (

@@ -6,7 +6,9 @@ from its share of them, or of a histogram of the tokens.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from fractions import Fraction
+from functools import lru_cache
+from math import ceil, prod
 from typing import TYPE_CHECKING
 
 from .. import dims, expression
@@ -86,20 +88,67 @@ def extras_of(op: Op) -> tuple[str, ...]:
     return tuple(str(name) for name in stated)
 
 
-def experts_touched(
-    tokens: float, chosen: int, experts: int, load: Sequence[float] | None = None
-) -> float:
+def experts_touched(tokens: float, chosen: float, experts: int) -> float:
     """The expected number of distinct experts that some tokens choose, whose weights are read.
 
-    Each token takes `chosen` of the `experts`, independently of the others. With a balanced load
-    a token misses an expert with probability 1 - k/E, so T tokens touch E (1 - (1 - k/E)^T). With
-    `load`, the tokens of each expert in some sample, expert e is missed with probability
-    1 - min(1, k load_e / sum(load)).
+    Each token takes `chosen` of the `experts`, all equally likely and independently of the other
+    tokens: a token misses an expert with probability 1 - k/E, so T tokens touch
+    E (1 - (1 - k/E)^T).
     """
+    return experts * (1 - (1 - min(1.0, chosen / experts)) ** tokens)
+
+
+@lru_cache(maxsize=256)
+def choices(load: tuple[int, ...], chosen: int) -> tuple[Fraction, ...]:
+    """The part of all choices that falls on each expert under a relative `load`; they sum to 1.
+
+    A token takes `chosen` different experts, so that none gets more than 1 / chosen of all
+    choices: what a load gives one beyond that goes to the others in proportion to theirs, evenly
+    where they have none.
+    """
+    most = Fraction(1, min(chosen, len(load)))
+    parts = dict.fromkeys(range(len(load)), most)
+    left, free = Fraction(1), dict(enumerate(load))
+    while free:
+        if not any(free.values()):
+            free = dict.fromkeys(free, 1)
+        scale = left / sum(free.values())
+        full = [expert for expert, tokens in free.items() if tokens * scale > most]
+        if not full:
+            parts |= {expert: tokens * scale for expert, tokens in free.items()}
+            break
+        left -= most * len(full)
+        for expert in full:
+            del free[expert]
+    return tuple(parts[expert] for expert in range(len(load)))
+
+
+@lru_cache(maxsize=4096)
+def busiest(load: tuple[int, ...], chosen: int, held: int, experts: int) -> Fraction:
+    """The largest part of all choices that falls on a device, where each holds `held` neighbours
+    of the first `experts` (those that have weights), the last one what is left.
+
+    It is at least what an even load of these experts puts on a device with `held` of them.
+    """
+    parts = choices(load, chosen)[:experts]
+    even = sum(parts, Fraction(0)) * min(held, experts) / experts
+    return max(even, *(sum(parts[at : at + held], Fraction(0)) for at in range(0, experts, held)))
+
+
+def load_of(op: Op) -> tuple[int, ...] | None:
+    """The relative load of an operator's experts, None where it is balanced."""
+    return None if op.attributes.get("load") is None else op.integers("load")
+
+
+def check_load(op: Op) -> None:
+    """Raise VerificationError for a load that is none of the operator's experts."""
+    load, total = load_of(op), op.integer("total")
     if load is None:
-        return experts * (1 - (1 - min(1.0, chosen / experts)) ** tokens)
-    total = sum(load)
-    return sum(1 - (1 - min(1.0, chosen * part / total)) ** tokens for part in load)
+        return
+    if len(load) != total:
+        raise VerificationError(f"a load of {len(load)} experts, not {total}")
+    if min(load) < 0 or not any(load):
+        raise VerificationError(f"the load {list(load)}, which is no histogram")
 
 
 def experts(op: Op, operands: Sequence["Tensor"], first: int = 0) -> "tuple[Tensor, ...]":
@@ -240,10 +289,7 @@ def _check(op: Op, types: Types) -> None:
     pair = _letter_size(op, types, parts.pair)
     if not set(letters) <= set(expression.LETTERS[:pair]):
         raise VerificationError(f"expression {text!r} reads more than {pair} values")
-    load = op.attributes.get("load")
-    total = op.integer("total")
-    if load is not None and len(op.integers("load")) != total:
-        raise VerificationError(f"a load of {len(op.integers('load'))} experts, not {total}")
+    check_load(op)
 
 
 def _letter_size(op: Op, types: Types, letters: str) -> int:
@@ -251,36 +297,37 @@ def _letter_size(op: Op, types: Types, letters: str) -> int:
     return prod(dims.size(sizes[letter]) for letter in letters)
 
 
-def share(op: Op, held: int) -> tuple[int, int]:
-    """The part of all choices that fall on a device with `held` experts, as a fraction.
-
-    With a `load` it is the part of the neighbours that have most of it, as the device that is
-    busiest sets the pace.
-    """
-    if op.attributes.get("load") is None:
-        return held, op.integer("total")
-    load = op.integers("load")
-    return max(sum(load[at : at + held]) for at in range(0, len(load), held)), sum(load)
+def share(op: Op, held: int, chosen: int) -> Fraction:
+    """The part of all choices that falls on the first `held` experts: 1 on all of them, less
+    where some of the `total` have no weights."""
+    load = load_of(op)
+    if load is None:
+        return Fraction(held, op.integer("total"))
+    return sum(choices(load, chosen)[:held], Fraction(0))
 
 
 def _products(op: Op, types: Types) -> tuple[Dim, Dim]:
-    """FLOPs of the products with the first and the second weight, by the device's share."""
+    """FLOPs of the products with the first and the second weight, by the share of the experts that
+    are held."""
     parts, sizes = parts_of(op), letter_sizes(op, _indices(op), types)
-    held = prod(dims.size(sizes[letter]) for letter in parts.expert)
+    held, chosen = (
+        prod(dims.size(sizes[letter]) for letter in letters)
+        for letters in (parts.expert, parts.chosen)
+    )
 
     def flops(letters: str) -> Dim:
         all_choices = dims.product(sizes[x] for x in parts.tokens + parts.chosen + letters) * 2
-        return _fraction(all_choices, *share(op, held))
+        return fraction_of(all_choices, share(op, held, chosen))
 
     return flops(parts.pair + parts.inner + parts.width), flops(parts.inner + parts.out)
 
 
-def _fraction(dim: Dim, part: int, whole: int) -> Dim:
-    """`dim` times part / whole, every coefficient rounded up."""
+def fraction_of(dim: Dim, part: Fraction) -> Dim:
+    """`dim` times `part`, every coefficient rounded up."""
     if isinstance(dim, int):
-        return -(-dim * part // whole)
+        return ceil(dim * part)
     scaled = [
-        dims.product(dims.symbol(name) for name in monomial) * -(-factor * part // whole)
+        dims.product(dims.symbol(name) for name in monomial) * ceil(factor * part)
         for monomial, factor in dim.terms
     ]
     return sum(scaled, start=0)
@@ -387,10 +434,10 @@ KINDS = (
         times down(expr(up(x))). Operands are x, the choice (`index`) and its weights, up and
         down, then the biases that `extras` names. The letter `expert` counts the experts that
         are held, of `total`; `pair` (size 2, or "" without a gate) holds gate and value, which
-        `expr` calls a and b; one expert is `inner` wide. `load` is the number of tokens of each
-        expert in some sample, for the cost of a device that holds some; None is balanced. A
-        second result, if there is one, is what stands before the activation, for the backward
-        pass. Shazeer et al., arXiv 1701.06538.""",
+        `expr` calls a and b; one expert is `inner` wide. `load` is the relative number of tokens
+        of each of the `total` experts, for the cost of a device that holds some; None is
+        balanced. A second result, if there is one, is what stands before the activation, for
+        the backward pass. Shazeer et al., arXiv 1701.06538.""",
         operands=None,
         indices=_indices,
         check=_check,

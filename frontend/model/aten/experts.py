@@ -1,8 +1,8 @@
-"""The rule for experts: one operator of a trace, one of the graph."""
+"""The rules for experts: one operator of a trace, one of the graph."""
 
 from ....ir.graph import Attribute
 from ..builder import View
-from .call import Call, Rule, Shown
+from .call import Call, Rule, Shown, fixed
 
 _RESULT = "to"
 
@@ -46,4 +46,13 @@ def _paired(call: Call, shown: Shown, letters: str) -> str:
     return call.graph.reshape(shown.view, shape, (*shape[:at], *pair, *shape[at + 1 :])).name
 
 
-RULES: dict[str, Rule] = {"experts.default": _experts}
+def _chosen(call: Call) -> View:
+    """Products with matrices that every token chooses."""
+    indices = str(call.get(3, "indices"))
+    at = indices.partition("->")[0].split(",")[2].index("e")
+    total = fixed(call.tensor(2).type.shape[at], "a number of experts")
+    operands = [call.real(place) for place in range(3)]
+    return call.add("chosen_matmul", operands, call.type, indices=indices, expert="e", total=total)
+
+
+RULES: dict[str, Rule] = {"chosen.default": _chosen, "experts.default": _experts}

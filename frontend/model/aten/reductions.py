@@ -59,11 +59,12 @@ def _mean(call: Call) -> View:
     """The sum over its number of elements; a reduced dimension that is kept is one of the view."""
     x = call.tensor(0)
     over = _places(x, call.get(1, "dim"))
-    made = _averaged(call, x, over, 0)
+    made = averaged(call, x, over, 0)
     return _finished(call, made, x, over, call.get(2, "keepdim", False))
 
 
-def _averaged(call: Call, x: Shown, over: set[int], correction: float, expr: str = "a") -> Shown:
+def averaged(call: Call, x: Shown, over: set[int], correction: float, expr: str = "a") -> Shown:
+    """The mean over some dimensions, of `count` elements less a `correction`."""
     count = dims.product(x.type.shape[at] for at in over)
     total = reduced(call, x, over, "sum", call.type.dtype, expr)
     fewer = f" - {number(correction)}" if correction else ""
@@ -109,10 +110,10 @@ def _spread(call: Call, root: bool) -> tuple[View, View]:
         correction = float(call.arguments[2])
     over, keep = _places(x, stated), call.get(3, "keepdim", False)
     correction = 1 if correction is None else correction
-    mean = _averaged(call, x, over, 0)
+    mean = averaged(call, x, over, 0)
     centre = kept(mean.view, over, len(x.type.shape))
     away = call.elementwise("a - b", x.view, centre, type_=x.type)
-    spread = _averaged(call, away, over, correction, "square(a)")
+    spread = averaged(call, away, over, correction, "square(a)")
     if root:
         spread = call.elementwise("sqrt(a)", spread.view, type_=spread.type)
     return _finished(call, mean, x, over, keep), _finished(call, spread, x, over, keep)

@@ -22,7 +22,7 @@ from .document import Document, read_document, shown
 from .families import model_type_of
 from .parts import Family, family_of, sections_of
 from .rope import check_rope
-from .schema import class_of_type
+from .schema import class_of_type, schema
 from .section import ConfigError, Section
 
 _LOG = logging.getLogger(__name__)
@@ -46,8 +46,11 @@ class ModelConfig:
 
     `values` are what Transformers' config class of the model type `family` is made with; of a
     multimodal model and `part` "text" both are those of its text half, where that is a model of
-    its own. `dtype` is what is computed with, `layers` counts the decoder's layers, and
-    `quantization` is what the file says of its weights, as it stands.
+    its own. With `part` "all", `image_tokens` and `audio_tokens` of a prompt stand for images and
+    audio (None: one image, or recording, of the config's own size). `prediction_layers` is how
+    many of its multi-token-prediction layers stand behind it. `dtype` is what is computed with,
+    `layers` counts the decoder's layers, and `quantization` is what the file says of its weights,
+    as it stands.
     """
 
     path: str
@@ -58,6 +61,14 @@ class ModelConfig:
     values: Mapping[str, Any]
     part: Part = "text"
     quantization: Mapping[str, Any] | None = None
+    image_tokens: int | None = None
+    audio_tokens: int | None = None
+    prediction_layers: int = 0
+
+    @property
+    def towers(self) -> bool:
+        """Whether it is of a model as a whole that takes more than text."""
+        return self.part == "all" and self.family in schema().multimodal
 
 
 def read_config(path: str, part: Part = "text") -> ModelConfig:
@@ -85,6 +96,9 @@ def trace_key(config: ModelConfig, phase: Phase, sizes: Mapping[str, int] | None
         "values": dict(config.values),
         "part": config.part,
         "quantization": config.quantization,
+        "image_tokens": config.image_tokens,
+        "audio_tokens": config.audio_tokens,
+        "prediction_layers": config.prediction_layers,
         "phase": phase,
         "sizes": None if sizes is None else dict(sizes),
         "versions": {package: _version(package) for package in PACKAGES},

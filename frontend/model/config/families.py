@@ -24,6 +24,23 @@ ALIASES: Mapping[str, str] = {
 """Published model types whose code is that of another, with the same keys in their configs."""
 
 
+_DRAFTS = "it drafts tokens out of the keys and values of another model"
+_CODES = "its tokens are several codes at once"
+OTHER_INPUTS: Mapping[str, str] = {
+    "blt": "its bytes are cut into patches by what the text says, so no shape is known",
+    "diffusion_gemma": "it writes blocks of tokens by diffusion, not one token after the other",
+    "evolla": "its layers attend to a protein",
+    "gemma4_assistant": _DRAFTS,
+    "gemma4_unified_assistant": _DRAFTS,
+    "idefics": "its layers attend to images",
+    "musicgen": _CODES,
+    "musicgen_melody": _CODES,
+    "pi0": "it yields actions, not tokens",
+    "voxtral_realtime": "it adds audio to every token",
+}
+"""Model types that take or yield something else than one token after the other, and what."""
+
+
 _MISSPELT = 0.8
 """How alike (by difflib) a type must be to one that is known to be taken for it."""
 
@@ -53,6 +70,10 @@ def model_type_of(values: Mapping[str, Any]) -> str:
         _LOG.info("model_type %s is built as %s", shown(stated), model_type)
     if model_type not in schema().built:
         raise _refusal(model_type, values)
+    if model_type in OTHER_INPUTS:
+        raise ConfigError(
+            f"model_type '{model_type}' is not built: {OTHER_INPUTS[model_type]}", ("model_type",)
+        )
     _check_causal(model_type, values)
     return model_type
 

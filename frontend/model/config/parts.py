@@ -172,7 +172,7 @@ def _tied(root: Section, text: Section) -> bool:
 
 def values_of(section: Section) -> dict[str, Any]:
     """What a section's class is made with: only keys that it knows, as Transformers takes them."""
-    known = section.config_class.known | {"per_layer_config"}
+    known = section.config_class.known | {"per_layer_config"} | _stated_lists(section)
     synonyms = section.config_class.synonyms
     values = {
         synonyms.get(key, key): _value(section, key, value)
@@ -188,6 +188,19 @@ def values_of(section: Section) -> dict[str, Any]:
     if section.config_class.encoder_decoder:
         values["is_encoder_decoder"] = False
     return values | _padding(section) | _left_open(section)
+
+
+_PREDICTION_LISTS = ("mtp_layer_types", "mtp_mlp_layer_types")
+"""What `get_mtp_config` reads of any config: the kinds of its prediction layers."""
+
+
+def _stated_lists(section: Section) -> set[str]:
+    stated = {key: section.values.get(key) for key in _PREDICTION_LISTS}
+    return {
+        key
+        for key, value in stated.items()
+        if isinstance(value, list) and all(isinstance(item, str) for item in value)
+    }
 
 
 def _value(section: Section, key: str, value: Any) -> Any:

@@ -20,8 +20,10 @@ _Choice = tuple[Scheme | None, ...]
 """The schemes of a graph's modules, in their order."""
 
 
-def quantize(model: Model, quantization: Quantization | None) -> Model:
-    """The model with every module stored by the scheme that holds for it.
+def quantize(
+    model: Model, quantization: Quantization | None, plain: frozenset[str] = frozenset()
+) -> Model:
+    """The model with every module stored by the scheme that holds for it, but the `plain` ones.
 
     Weights keep their source and logical shape; scales and zero points are buffers beside them, so
     that parameters are counted as before. Training keeps weights as they are computed with. Logs
@@ -29,13 +31,14 @@ def quantize(model: Model, quantization: Quantization | None) -> Model:
     """
     if quantization is None or model.phase == "train":
         return model
-    return _Quantizing(model, quantization).quantized()
+    return _Quantizing(model, quantization, plain).quantized()
 
 
 class _Quantizing:
-    def __init__(self, model: Model, quantization: Quantization) -> None:
+    def __init__(self, model: Model, quantization: Quantization, plain: frozenset[str]) -> None:
         self.model = model
         self.quantization = quantization
+        self.plain = plain
         self.modules: dict[str, tuple[Module, ...]] = {
             name: tuple(modules_of(graph)) for name, graph in model.graphs.items()
         }
@@ -55,10 +58,13 @@ class _Quantizing:
         return made
 
     def _choice(self, graph: str, layer: int) -> _Choice:
-        return tuple(
-            self.quantization.scheme(module.kind, module.names(layer))
-            for module in self.modules[graph]
-        )
+        return tuple(self._scheme(module, layer) for module in self.modules[graph])
+
+    def _scheme(self, module: Module, layer: int) -> Scheme | None:
+        names = module.names(layer)
+        if not self.plain.isdisjoint(names):
+            return None
+        return self.quantization.scheme(module.kind, names)
 
     def _variant(self, name: str, choice: _Choice) -> Graph:
         """A graph under one choice; the first keeps the graph's name."""

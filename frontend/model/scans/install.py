@@ -6,6 +6,7 @@ functions by: nothing outside the model changes.
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import Parameter, signature
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from ..aten import UnsupportedError
-from . import functions, layers
+from . import functions, layers, recurrent
 from .kept import Kept
 from .operators import convolve, convolve_kept
 
@@ -53,11 +54,24 @@ _CACHES = ("cache_params", "past_key_values")
 
 _LIGHTNING = ("slope_rate", "diagonal_decay", "block_size", "qkv_proj", "output_gate")
 _RECURRENT_BLOCK = ("conv_1d", "conv1d_width", "rg_lru", "linear_x", "linear_y", "linear_out")
-_INLINE = {_LIGHTNING: layers.lightning_attention, _RECURRENT_BLOCK: layers.recurrent_block}
-"""Layers that loop in their own code, by attributes that tell them."""
+_CHANNEL_MIXING = ("time_shift", "time_mix_key", "time_mix_receptance", "key", "value")
+_TIME_MIXING = ("time_decay", "time_first", "time_mix_value", *_CHANNEL_MIXING)
+_MATRIX_MEMORY = ("chunkwise_kernel_fn", "sequence_kernel_fn", "step_kernel_fn")
+_INLINE = {
+    _LIGHTNING: layers.lightning_attention,
+    _RECURRENT_BLOCK: layers.recurrent_block,
+    _TIME_MIXING: recurrent.time_mixing,
+    _CHANNEL_MIXING: recurrent.channel_mixing,
+    _MATRIX_MEMORY: recurrent.matrix_memory,
+}
+"""Layers that loop in their own code, by attributes that tell them; the first that fits counts."""
 
-_LOOPS = ("rwkv_linear_attention", "chunkwise_kernel_fn")
-"""Functions with loops over the sequence that have no form here, called or held by a layer."""
+_BLOCKS = ("blocks", "embeddings", "out_norm")
+"""What holds such layers and hands each its part of the cache."""
+
+_STATEFUL = (recurrent.time_mixing, recurrent.matrix_memory)
+"""Those whose model has no other cache than one of its own, which a common one takes the place of.
+"""
 
 
 def install(model: nn.Module) -> None:
@@ -68,20 +82,34 @@ def install(model: nn.Module) -> None:
     for path, module in model.named_modules():
         function = _unwrapped(type(module).forward)
         if isinstance(function, FunctionType) and "forward" not in vars(module):
-            _refuse_loops(module, function)
-            inline = next((x for x in _INLINE if all(hasattr(module, y) for y in x)), None)
-            if inline is not None:
-                _replace(module, path, function, _INLINE[inline])
+            ours = next((y for x, y in _INLINE.items() if all(hasattr(module, z) for z in x)), None)
+            if ours is not None:
+                _replace(module, path, function, ours)
+                if ours in _STATEFUL:
+                    _keep_states(model)
             elif called := _called(function):
                 module.forward = _Layer(module, function, called)
             elif _own_cache(inspect.unwrap(type(module).forward)):
                 module.forward = _any_cache(module.forward)
 
 
-def _refuse_loops(module: nn.Module, function: FunctionType) -> None:
-    for name in _LOOPS:
-        if hasattr(module, name) or name in function.__code__.co_names:
-            raise UnsupportedError(f"the loop of {type(module).__name__}")
+def _keep_states(model: Any) -> None:
+    """Let the caches of a model have states in all layers, and nothing in place of them.
+
+    What only spares memory goes: RWKV halves what flows on every few layers, and the weights with
+    it, so that float16 holds it, and xLSTM takes long prompts in pieces.
+    """
+    config = model.config
+    config.layer_types = ["linear_attention"] * config.num_hidden_layers
+    for name, off in (("rescale_every", 0), ("max_inference_chunksize", sys.maxsize)):
+        if hasattr(config, name):
+            setattr(config, name, off)
+    for module in model.modules():
+        forward = inspect.unwrap(type(module).forward)
+        if all(hasattr(module, name) for name in _BLOCKS) and "cache_params" in _parameters(
+            forward
+        ):
+            _replace(module, "", forward, recurrent.blocks_in_turn)
 
 
 def _called(function: FunctionType) -> dict[str, FunctionType]:

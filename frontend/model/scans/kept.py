@@ -26,8 +26,8 @@ class Place:
 
     def held(self) -> Tensor | None:
         """What is kept from an earlier call, if anything."""
-        kept = self.layer.has_previous_state[self.number]
-        return getattr(self.layer, self.table)[self.number] if kept else None
+        kept = self.layer.has_previous_state.get(self.number, False)
+        return getattr(self.layer, self.table).get(self.number) if kept else None
 
     def put(self, value: Tensor) -> None:
         getattr(self.layer, self.table)[self.number] = value

@@ -33,7 +33,7 @@ def lightning_attention(
     heads, width = layer.num_attention_heads, layer.head_dim
     states = layer.act_fn(layer.qkv_proj(hidden_states)).reshape(batch, tokens, heads, 3 * width)
     query, key, value = torch.split(states, width, dim=3)
-    place = _place(past_key_values, layer.layer_idx, "recurrent_states")
+    place = place_of(past_key_values, layer.layer_idx, "recurrent_states")
     output, state = scan(
         {
             "query": ("bshn", query),
@@ -69,8 +69,8 @@ def recurrent_block(
     cache = kwargs.get("past_key_values")
     branch = layer.act_fn(layer.linear_y(input_states))
     x, weight = layer.linear_x(input_states).transpose(1, 2), layer.conv_1d.weight.squeeze(1)
-    window = _place(cache, number, "conv_states")
-    place = _place(cache, number, "recurrent_states")
+    window = place_of(cache, number, "conv_states")
+    place = place_of(cache, number, "recurrent_states")
     lru, state = layer.rg_lru, place.held() if place else None
     lru.recurrent_states = state
     if window is None:
@@ -108,10 +108,10 @@ def gated_recurrence(
     )
 
 
-def _place(cache: Any, layer: int, table: Table) -> Place | None:
+def place_of(cache: Any, layer: int, table: Table, number: int = 0) -> Place | None:
     """Where a layer's state is kept; raises UnsupportedError for a cache that has no place."""
     if cache is None:
         return None
     if not isinstance(cache.layers[layer], LinearAttentionCacheLayerMixin):
         raise UnsupportedError(f"a cache whose layer {layer} keeps no state")
-    return Place(cache.layers[layer], table, 0)
+    return Place(cache.layers[layer], table, number)

@@ -114,7 +114,7 @@ def test_one_traced_layer_of_a_kind_stands_for_all_of_them(
     case = make_case(name)
     short = case.graph(phase)
     traced = trace(case.config, phase, whole=True)
-    assert len(traced.traced) == case.config.layers
+    assert len(traced.stacks[0].traced) == case.config.layers
     whole = lower(traced, case.config, phase)
     assert expanded(short) == expanded(whole)
     assert short.parameters == whole.parameters

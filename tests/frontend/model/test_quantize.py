@@ -4,8 +4,8 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import pytest
@@ -16,50 +16,24 @@ from wscc.frontend.model.quantization import quantize, read_quantization, stored
 from wscc.ir.graph import Graph, Input, Model
 from wscc.ir.interpreter import run_model
 from wscc.ir.operators.quantized import TABLES
-from wscc.ir.summary import summarize
-from wscc.ir.text import parse_model, print_model
-
-TINY = {
-    "model_type": "llama",
-    "dtype": "float32",
-    "vocab_size": 61,
-    "hidden_size": 32,
-    "intermediate_size": 40,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0,
-    "tie_word_embeddings": False,
-    "hidden_act": "silu",
-}
-TOKENS = 7
-
-FP8 = {"quant_method": "fp8", "weight_block_size": [16, 8]}
-GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 8, "sym": False}
-NF4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
-NVFP4 = {"quant_method": "nvfp4"}
-INT8 = {
-    "quant_method": "compressed-tensors",
-    "ignore": ["lm_head"],
-    "config_groups": {
-        "all": {
-            "targets": ["Linear"],
-            "weights": {"num_bits": 8, "type": "int", "strategy": "channel"},
-            "input_activations": {
-                "num_bits": 8,
-                "type": "int",
-                "strategy": "token",
-                "dynamic": True,
-            },
-        }
-    },
-}
-STATIC = {"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules": ["lm_head"]}
-CACHE = STATIC | {"kv_cache_quant_algo": "FP8"}
 
 Fixed = dict[str, Tensor]
+
+_SHARED = run_path(str(Path(__file__).with_name("quantized_models.py")))
+TINY: dict[str, Any] = _SHARED["TINY"]
+TOKENS: int = _SHARED["TOKENS"]
+FP8: dict[str, Any] = _SHARED["FP8"]
+GPTQ: dict[str, Any] = _SHARED["GPTQ"]
+NF4: dict[str, Any] = _SHARED["NF4"]
+NVFP4: dict[str, Any] = _SHARED["NVFP4"]
+INT8: dict[str, Any] = _SHARED["INT8"]
+STATIC: dict[str, Any] = _SHARED["STATIC"]
+CACHE: dict[str, Any] = _SHARED["CACHE"]
+SIZES: dict[str, int] = _SHARED["SIZES"]
+quantized: Callable[[Model, dict[str, Any]], Model] = _SHARED["quantized"]
+sources: Callable[[Model], Iterator[tuple[Graph, Input, str]]] = _SHARED["sources"]
+random_values: Callable[[Input], Tensor] = _SHARED["random_values"]
+prompt: Callable[[], Fixed] = _SHARED["prompt"]
 
 
 @dataclass(frozen=True)
@@ -82,37 +56,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     made = AutoConfig.for_model(**{k: v for k, v in TINY.items() if k != "dtype"})
     hf = AutoModelForCausalLM.from_config(made, attn_implementation="eager").eval()
     return Tiny(hf, lower_config(config, "prefill"), lower_config(config, "decode"))
-
-
-def quantized(model: Model, raw: dict[str, Any]) -> Model:
-    made = quantize(model, read_quantization(raw))
-    assert made != model
-    assert parse_model(print_model(made)) == made
-    assert made.parameters == model.parameters
-    assert made.flops == model.flops
-    return made
-
-
-def sources(model: Model) -> Iterator[tuple[Graph, Input, str]]:
-    """Every input of every layer with its name in the checkpoint."""
-    for graph, first, count in ((model.main, 0, 1), *model.runs()):
-        for value in graph.inputs:
-            for layer in range(first, first + count):
-                yield graph, value, value.source.replace("*", str(layer))
-
-
-def random_values(value: Input) -> Tensor:
-    """Random elements of a stored type, as they are held."""
-    shape = [int(str(dim)) for dim in value.type.shape]
-    match value.type.dtype:
-        case "uint4" | "float4_e2m1" | "nf4":
-            return torch.randint(0, 16, shape, dtype=torch.uint8)
-        case "int8":
-            return torch.randint(-127, 128, shape, dtype=torch.int8)
-        case "float8_e4m3fn" if value.role == "weight":
-            return torch.randn(shape).to(torch.float8_e4m3fn)
-        case dtype:
-            return (torch.rand(shape) * 0.05 + 0.01).to(getattr(torch, dtype))
 
 
 def filled(model: Model, hf: Any) -> Fixed:
@@ -217,15 +160,6 @@ def theirs(hf: Any, state: Fixed, dequantized: Dequantize, simulate: Simulate | 
     for hook in hooks:
         hook.remove()
     return logits
-
-
-def prompt() -> Fixed:
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, 61, (2, TOKENS), generator=generator)
-    return {"input_ids": ids, "position_ids": torch.arange(TOKENS).expand(2, TOKENS)}
-
-
-SIZES = {"batch": 2, "sequence": TOKENS}
 
 
 @pytest.mark.parametrize(
@@ -384,145 +318,3 @@ def test_training_keeps_weights_as_they_are(tiny: Tiny) -> None:
 
 def test_no_quantization_changes_nothing(tiny: Tiny) -> None:
     assert quantize(tiny.prefill, None) is tiny.prefill
-
-
-REFERENCE = Path(__file__).parents[3] / "examples"
-
-
-EXPERTS = {
-    "gpt_oss": {
-        "model_type": "gpt_oss",
-        "num_local_experts": 4,
-        "num_experts_per_tok": 2,
-        "hidden_size": 64,
-        "intermediate_size": 32,
-        "head_dim": 8,
-        "num_hidden_layers": 2,
-        "sliding_window": 4,
-        "rope_scaling": None,
-    },
-    "qwen3_moe": {
-        "model_type": "qwen3_moe",
-        "num_experts": 4,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 24,
-        "head_dim": 8,
-        "num_hidden_layers": 2,
-        "decoder_sparse_step": 1,
-        "mlp_only_layers": [],
-        "norm_topk_prob": True,
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def with_experts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
-    """A tiny model of a family with experts, traced once."""
-
-    @cache
-    def make(family: str) -> Model:
-        path = tmp_path_factory.mktemp(family) / "config.json"
-        path.write_text(json.dumps(TINY | EXPERTS[family]))
-        return lower_config(read_config(str(path)), "prefill")
-
-    return make
-
-
-def random_state(*models: Model) -> Fixed:
-    """Random values for every input of some models."""
-    torch.manual_seed(2)
-    found: Fixed = {}
-    for model in models:
-        for _, value, source in sources(model):
-            if value.role in ("weight", "buffer") and source not in found:
-                found[source] = random_values(value)
-    return found
-
-
-def test_experts_in_mxfp4_are_those_that_transformers_unpacks(
-    with_experts: Callable[[str], Model],
-) -> None:
-    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
-
-    plain = with_experts("gpt_oss")
-    raw = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]}
-    model = quantized(plain, raw)
-    state = random_state(plain.bind(SIZES))
-    stored = dict(state)
-    for layer in range(2):
-        for name, outputs, inputs in (("gate_up_proj", 64, 64), ("down_proj", 64, 32)):
-            source = f"model.layers.{layer}.mlp.experts.{name}"
-            blocks = torch.randint(0, 256, (4, outputs, inputs // 32, 16), dtype=torch.uint8)
-            scales = torch.randint(120, 126, blocks.shape[:3], dtype=torch.uint8)
-            state[source] = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
-            codes = torch.stack((blocks & 15, blocks >> 4), -1).reshape(4, outputs, inputs)
-            stored[source] = codes.transpose(1, 2)
-            turned = scales.transpose(1, 2).contiguous().view(torch.float8_e8m0fnu)
-            stored[f"{source}_scales"] = turned
-    ours = run_model(model.bind(SIZES), {**stored, **prompt()})["logits"]
-    expected = run_model(plain.bind(SIZES), {**state, **prompt()})["logits"]
-    assert torch.equal(ours, expected)
-
-
-def test_experts_in_fp8_take_activations_in_fp8_and_routers_stay(
-    with_experts: Callable[[str], Model],
-) -> None:
-    plain = with_experts("qwen3_moe")
-    model = quantized(plain, FP8)
-    (body, _, _), *_ = model.runs()
-    (experts,) = (op for op in body.ops if op.kind == "experts")
-    assert experts.attributes["compute"] == "float8_e4m3fn"
-    assert body.producers[experts.operands[0]].kind == "dequantize"
-    types = {value.source: str(value.type) for value in body.inputs}
-    inside = "model.layers.*.mlp.experts"
-    assert types["model.layers.*.mlp.gate.weight"] == "float32[4, 32]"
-    assert types[f"{inside}.gate_up_proj"] == "float8_e4m3fn[4, 48, 32]"
-    assert types[f"{inside}.gate_up_proj_scale_inv"] == "float32[4, 3, 4]"
-    assert types[f"{inside}.down_proj_scale_inv"] == "float32[4, 2, 3]"
-    state = random_state(model.bind(SIZES))
-    logits = run_model(model.bind(SIZES), {**state, **prompt()})["logits"]
-    assert logits.isfinite().all()
-
-
-def test_experts_are_kept_where_their_linear_layers_in_the_checkpoint_are(
-    with_experts: Callable[[str], Model],
-) -> None:
-    plain = with_experts("qwen3_moe")
-    kept = NVFP4 | {"modules_to_not_convert": ["lm_head", "experts.0.down_proj"]}
-    (body, _, _), *_ = quantized(plain, INT8 | {"ignore": ["re:.*experts.0.down_proj"]}).runs()
-    assert not any("compute" in op.attributes for op in body.ops if op.kind == "experts")
-    (body, _, _), *_ = quantized(plain, kept).runs()
-    types = {value.source: value.type.dtype for value in body.inputs}
-    assert types["model.layers.*.mlp.experts.down_proj"] == "float32"
-    assert types["model.layers.*.mlp.experts.gate_up_proj"] == "float4_e2m1"
-
-
-def test_bytes_of_a_published_checkpoint_are_counted(tmp_path: Path) -> None:
-    """Qwen3-32B-FP8: a byte for each weight of a linear layer and four for each block of them."""
-    values = {
-        "model_type": "qwen3",
-        "dtype": "bfloat16",
-        "vocab_size": 151936,
-        "hidden_size": 5120,
-        "intermediate_size": 25600,
-        "num_hidden_layers": 64,
-        "num_attention_heads": 64,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "max_position_embeddings": 40960,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 1000000,
-        "tie_word_embeddings": False,
-        "attention_bias": False,
-        "hidden_act": "silu",
-    }
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(values))
-    raw = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}
-    model = quantized(lower_config(read_config(str(path)), "decode"), raw)
-    linear = 64 * (5120 * (64 + 2 * 8) * 128 + 64 * 128 * 5120 + 3 * 5120 * 25600)
-    stored = dict(summarize(model.bind({"batch": 1, "context": 1})).stored_bytes)
-    assert stored["float8_e4m3fn"] == linear
-    assert stored["float32"] == linear // 128**2 * 4
-    assert stored["bfloat16"] == 2 * (model.parameters - linear)
-    assert sum(stored.values()) == 34_326_243_328

@@ -268,17 +268,6 @@ def test_a_function_with_a_kernel_that_is_not_known_is_refused(
         scans.install(tiny("mamba2"))
 
 
-@pytest.mark.parametrize(
-    ("family", "layer"), [("rwkv", "RwkvSelfAttention"), ("xlstm", "xLSTMBackend")]
-)
-def test_loops_of_another_kind_are_refused(family: str, layer: str) -> None:
-    values = {"hidden_size": 32, "num_hidden_layers": 1, "num_heads": 2, "vocab_size": 61}
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **values))
-    with pytest.raises(UnsupportedError, match=f"the loop of {layer}"):
-        scans.install(model)
-
-
 @pytest.mark.parametrize("family", TRACED)
 def test_a_graph_yields_the_same(family: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"

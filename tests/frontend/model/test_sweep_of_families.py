@@ -17,8 +17,11 @@ FAMILIES = (
     "gpt_bigcode",
     "granitemoe",
     "helium",
+    "jetmoe",
     "jais2",
     "longcat_flash",
+    "rwkv",
+    "xlstm",
 )
 
 

@@ -66,7 +66,16 @@ def _names_no_part(values: dict[str, Any]) -> bool:
 def read_field(view: View, name: str, spec: FieldSpec, clock_hz: Any = None) -> Any:
     """One field in SI, or its default where it is not given; raises as `read` does."""
     if name in view.fields:
-        return _read_given(view, name, spec.type, clock_hz)
+        if isinstance(clock_hz, np.ndarray):
+            return _read_given(view, name, spec.type, clock_hz)
+        key = name, clock_hz
+        if key not in view.read:
+            view.read[key] = view.scope.binding.noting(
+                lambda: _read_given(view, name, spec.type, clock_hz)
+            )
+        value, asked = view.read[key]
+        view.scope.binding.asked |= asked
+        return value
     if spec.default is REQUIRED:
         raise UserError(f"{view.label}: field {name} is missing", view.block.location)
     return spec.default

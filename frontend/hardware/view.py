@@ -4,9 +4,9 @@ What its names stand for is evaluate.py; what it must hold is fields.py.
 """
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...ir.errors import Location, UserError, nearest
 from . import expressions, syntax
@@ -39,6 +39,11 @@ class View:
     path: tuple[str, ...]
     """The part's name and the names of the blocks down to this one."""
     parent: "View | None" = None
+    read: dict[tuple[str, Any], tuple[Any, frozenset[str]]] = field(
+        default_factory=dict[tuple[str, Any], tuple[Any, frozenset[str]]]
+    )
+    """Fields that have been read of it, by name and clock, as they are in SI, and which parameters
+    were asked for them."""
 
     @cached_property
     def label(self) -> str:

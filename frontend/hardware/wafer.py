@@ -13,7 +13,7 @@ from ...ir.technology import Link, Memory
 from . import parts
 from .assumed import Assumptions
 from .binding import OneByOneError
-from .defects import Ground, defects, stand
+from .defects import Dead, Ground, defects, stand
 from .fields import PARTS
 from .grids import Size, die, die_share, dies_or_cores, placed
 from .read import LARGEST_COUNT, inner, read
@@ -78,11 +78,8 @@ class Builder:
             power_w=values["power"],
             cost_usd=values["cost"],
         )
-        listed = bool(dead.dies or dead.dead_cores)
-        if listed and isinstance(built.usable_rows * built.usable_columns, np.ndarray):
-            raise OneByOneError
         view.scope.binding.require(
-            (built.usable_alive if listed else ground.cores - dead.cores) > 0,
+            _alive(built, ground.cores - dead.cores, dead) > 0,
             lambda: f"{view.label}: no core that programs can use is alive",
             view.fields["dies"].location,
         )
@@ -91,6 +88,16 @@ class Builder:
 
     def _die(self, view: View, share: Size | None, link: Link) -> ir.Die:
         return die(view, share, link, self.physics, self.assumed)
+
+
+def _alive(built: ir.Wafer, alive: Any, dead: Dead) -> Any:
+    """Cores that programs can use and that are alive, or, where it is more than none, fewer."""
+    if not dead.dies and not dead.dead_cores:
+        return alive
+    usable = built.usable_rows * built.usable_columns
+    if isinstance(usable, np.ndarray):
+        raise OneByOneError
+    return usable - dead.cores if usable > dead.cores else built.usable_alive
 
 
 def _parts_of_dies(dies: Sequence[tuple[View, ir.Die]]) -> dict[tuple[str, ...], Any]:

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from .checks import FURTHER_SIZES, SIZES
 from .schema import TABLE
 
 _WORDS = {
@@ -162,6 +163,35 @@ def _is_open(spec: Any) -> bool:
     return spec.config_class.__name__ == "AutoConfig"
 
 
+_ODD_SIZES = {"hidden_size": 96, "num_attention_heads": 3, "num_key_value_heads": 3}
+"""No class's own, so that what a part works out from its sizes is told from what it is given."""
+
+
+def _given(config_class: type[Any], key: str) -> list[dict[str, Any]]:
+    """What the class gives a part that leaves it out, in place of the part's own defaults; none
+    where it gives nothing. Sizes are left out: a config has to state them."""
+    spec = config_class.sub_configs_defaults[key]
+    try:
+        part = getattr(config_class(**{key: {"model_type": spec.model_type, **_ODD_SIZES}}), key)
+        plain = _part_class(spec)(**_ODD_SIZES)
+    except Exception:  # What Transformers cannot make of so little gives no defaults either.
+        return []
+    given = {
+        name: value
+        for name, value in sorted((spec.init_kwargs or {}).items())
+        if name not in {*SIZES, *FURTHER_SIZES}
+        and getattr(part, name, None) == value != getattr(plain, name, None)
+        and _is_plain(value)
+    }
+    return [given] if given else []
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return all(_is_plain(item) for item in value)
+    return isinstance(value, str | int | float | None)
+
+
 def _described(config_class: type[Any]) -> dict[str, Any]:
     """One line of the table; what is empty is left out."""
     base = {field.name for field in dataclasses.fields(_base())}
@@ -174,7 +204,7 @@ def _described(config_class: type[Any]) -> dict[str, Any]:
     further = _popped(config_class) | _read_by_models(config_class) | _computed(config_class)
     also = sorted(further - set(fields) - base)
     parts = {
-        key: [_part_class(spec).__name__, _is_open(spec), spec.optional]
+        key: [_part_class(spec).__name__, _is_open(spec), spec.optional, *_given(config_class, key)]
         for key, spec in config_class.sub_configs_defaults.items()
     }
     described = {

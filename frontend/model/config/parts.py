@@ -67,7 +67,7 @@ def part_of(section: Section, key: str) -> Section | None:
         return flat
     if not isinstance(stated, dict):
         raise ConfigError(f"{shown_path(path)} must be an object, not {shown(stated)}", path)
-    return Section(config_class(_class_name(part, stated, path)), stated, path)
+    return Section(config_class(_class_name(part, stated, path)), {**part.given, **stated}, path)
 
 
 def _class_name(part: Part, stated: Mapping[str, Any], path: KeyPath) -> str:

@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 TABLE = Path(__file__).with_name("families.jsonl")
@@ -42,6 +43,8 @@ class Part(NamedTuple):
     config_class: str
     open: bool
     optional: bool
+    given: Mapping[str, Any] = MappingProxyType({})
+    """What the outer class gives it where it states nothing, in place of its own defaults."""
 
 
 @dataclass(frozen=True)

@@ -204,3 +204,18 @@ def test_a_config_is_read_without_torch_or_transformers(write_config: WriteConfi
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "given"),
+    [("glmasr", {"rms_norm_eps": 1e-5}), ("voxtral", {"head_dim": 128, "rms_norm_eps": 1e-5})],
+)
+def test_what_a_class_gives_its_text_half_stands_where_the_config_says_nothing(
+    model_type: str, given: dict[str, Any], tmp_path: Path
+) -> None:
+    text = {"model_type": "llama", **SIZES}
+    values = read(tmp_path, {"model_type": model_type, "text_config": text}).values
+    assert given.items() <= values.items()
+    stated = {"rms_norm_eps": 1e-3, "head_dim": 16}
+    values = read(tmp_path, {"model_type": model_type, "text_config": {**text, **stated}}).values
+    assert stated.items() <= values.items()

@@ -13,14 +13,35 @@ Nothing is imported before it is used.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .cli.pipeline import compile, evaluate, load_hardware, load_model, save  # noqa: A004
+    from .cli.operators import op
+    from .cli.pipeline import (
+        compile,  # noqa: A004
+        evaluate,
+        load_hardware,
+        load_model,
+        save,
+        verify,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "compile", "evaluate", "load_hardware", "load_model", "save"]
+__all__ = [
+    "__version__",
+    "compile",
+    "evaluate",
+    "load_hardware",
+    "load_model",
+    "op",
+    "save",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "op":
+        from .cli.operators import op
+
+        return op
     if name in __all__:
         from .cli import pipeline
 

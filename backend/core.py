@@ -30,6 +30,8 @@ class CoreWork:
     vector_operations: Number = 0.0
     sram_read_bytes: Number = 0.0
     sram_write_bytes: Number = 0.0
+    memory_bytes: Number = 0.0
+    """To and from the memories of the die."""
 
 
 def compute_dtype(core: Core, dtype: str) -> str:

@@ -4,9 +4,10 @@ All figures follow the sizes of the mesh axes, which may be arrays (extents.py).
 of the core's clock.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from math import prod
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from ..ir.dims import size
 from ..ir.graph import DTYPE_BYTES, Op
 from ..ir.hardware import Hardware
-from ..ir.kinds import Indices, indices_of
+from ..ir.kinds import Indices, indices_of, kind_of
 from ..ir.program import Direction, MappedGraph
 from . import collectives
 from .collectives import Line, Traffic
@@ -27,6 +28,15 @@ from .core import (
     product_work,
 )
 from .extents import Number, Sizes, block_bytes, block_shape, ceil_div, extent
+from .gpu.device import Device, Kernels, device_of
+from .gpu.operators import (
+    FREE,
+    PRODUCTS,
+    attention_kernels,
+    is_scores,
+    map_kernels,
+    product_kernels,
+)
 from .kernels import KERNELS, Kernel, experts_taken, times
 
 MESH_AXES: dict[Direction, tuple[str, ...]] = {"rows": ("yh", "yd"), "columns": ("xh", "xd")}
@@ -73,7 +83,41 @@ class Costing:
         """One entry an operator, in the graph's order."""
         return [self._cost(op) for op in self.mapped.graph.ops]
 
+    @cached_property
+    def _gpu(self) -> Device | None:
+        return device_of(self.hardware)
+
     def _cost(self, op: Op) -> OpCost:
+        gpu = self._gpu
+        alone = kind_of(op).collective and op.kind not in PRODUCTS
+        if gpu is None or alone or op.kind in FREE:
+            return self._on_core(op)
+        if "kernel" in op.attributes and not is_scores(op):
+            return self._local(op, CoreWork())
+        kernels = self._on_gpu(op, gpu)
+        launch, cycles = kernels.launch_cycles, kernels.cycles
+        return OpCost(op, cycles, launch, 0.0, cycles, kernels.work)
+
+    def _on_gpu(self, op: Op, gpu: Device) -> Kernels:
+        indices = indices_of(op)
+        if op.kind in PRODUCTS:
+            sizes = self._letters(op, indices)
+            if "kernel" in op.attributes:
+                return attention_kernels(gpu, op, sizes, self._value_width(op))
+            return product_kernels(gpu, self._rate(op), indices, sizes)
+        bytes_ = sum((self._bytes(name) for name in (*op.operands, *op.results)), start=0.0)
+        return map_kernels(gpu, self._on_core(op).work, bytes_)
+
+    def _value_width(self, scores: Op) -> Number:
+        """Of the attention that some scores belong to."""
+        ops = self.mapped.graph.ops
+        kernel = [op for op in ops if op.attributes.get("kernel") == scores.text("kernel")]
+        mixed = next(op for op in kernel if op.kind in PRODUCTS and op is not scores)
+        left, right = indices_of(mixed).operands
+        sizes = self._letters(mixed, indices_of(mixed))
+        return prod((sizes[x] for x in sorted(set(right) - set(left))), start=1.0)
+
+    def _on_core(self, op: Op) -> OpCost:
         special = _COSTS.get(op.kind)
         if special is not None:
             return special(self, op)
@@ -97,6 +141,14 @@ class Costing:
         """The size of every letter in a block; a letter of several values is as in the largest."""
         sizes: dict[str, Number] = {}
         for letters, name in rows_of(op, indices):
+            for letter, dim in zip(letters, self._shape(name), strict=True):
+                sizes[letter] = np.maximum(sizes.get(letter, 0.0), dim)
+        return sizes
+
+    def _tile_letters(self, op: Op, indices: Indices) -> dict[str, Number]:
+        """The size of every letter in the tiles that a product takes, whatever it makes."""
+        sizes: dict[str, Number] = {}
+        for letters, name in zip(indices.operands, op.operands, strict=True):
             for letter, dim in zip(letters, self._shape(name), strict=True):
                 sizes[letter] = np.maximum(sizes.get(letter, 0.0), dim)
         return sizes
@@ -140,7 +192,7 @@ class Costing:
     def _map(self, op: Op) -> OpCost:
         """An instruction for every node of the expression over the largest block it touches."""
         touched = op.operands if op.kind == "reduce" else op.results
-        elements = np.max([np.asarray(prod(self._shape(n), start=1.0)) for n in touched], axis=0)
+        elements = reduce(np.maximum, (prod(self._shape(n), start=1.0) for n in touched))
         dtype = compute_dtype(self.hardware.core, op.type.dtype)
         return self._local(op, map_work(self.hardware.core, dtype, elements, expression_work(op)))
 
@@ -247,17 +299,19 @@ class Costing:
         return self._stepped(op, steps, product, step, 0.0, np.asarray(steps) > 1)
 
     def _reduced(self, op: Op) -> OpCost:
-        """The right operand's tiles travel down the columns; sums run along the rows."""
+        """The right operand's tiles travel down the columns and sums run along the rows, or, where
+        the contraction is cut over the rows, the other way round."""
         indices = indices_of(op)
         keys = frozenset(x for x in indices.operands[1] if x not in indices.operands[0])
         steps = self._travels(op, 1, indices, keys)
         summing = self._travels(op, 0, indices, frozenset(indices.reduced))
-        m, n, k = self._product_shape(indices, self._letters(op, indices))
+        sizes = self._tile_letters(op, indices)
+        m, n, k = self._product_shape(indices, sizes)
         product = product_work(self.hardware.core, self._rate(op), m, n, k)
         shared = prod(
             (
                 n
-                for x, n in self._letters(op, indices).items()
+                for x, n in sizes.items()
                 if x in indices.result and x in indices.operands[0] and x in indices.operands[1]
             ),
             start=1.0,
@@ -268,14 +322,21 @@ class Costing:
         sums = m * n * shared * DTYPE_BYTES[element.dtype] / width
         moves, adds = np.asarray(steps) > 1, np.asarray(summing) > 1
         step = collectives.reduce_step(self.hardware, bytes_ * moves, sums * adds)
+        if set(self._axes(op, 0, indices, frozenset(indices.reduced))) & set(MESH_AXES["rows"]):
+            words = {"row_words": step.column_words, "column_words": step.row_words}
+            step = dataclasses.replace(step, **words)
         chain = (2 * self.hardware.core.router.ramp_cycles + 2) * (summing - 1)
         return self._stepped(op, steps, product, step, chain, moves | adds)
 
     def _travels(self, op: Op, at: int, indices: Indices, letters: frozenset[str]) -> Number:
         """Over how many devices one operand is cut along some letters."""
+        return extent(self._axes(op, at, indices, letters), self.sizes)
+
+    def _axes(self, op: Op, at: int, indices: Indices, letters: frozenset[str]) -> tuple[str, ...]:
+        """The axes that one operand is cut over along some letters."""
         sharding = self.mapped.shardings[op.operands[at]]
         pairs = zip(indices.operands[at], sharding.axes, strict=True)
-        return extent((axis for x, axes in pairs if x in letters for axis in axes), self.sizes)
+        return tuple(axis for x, axes in pairs if x in letters for axis in axes)
 
     def _whole_contraction(self, op: Op, indices: Indices) -> Number:
         shape = self.mapped.graph.types[op.operands[0]].shape

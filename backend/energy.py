@@ -21,7 +21,7 @@ COMPONENTS: tuple[str, ...] = (
     "leakage",
     "regulator_loss",
 )
-"""Of a step; the last three are of no operator."""
+"""Of a step; the last two are of no operator."""
 
 
 def hop_energy_j_per_word(hardware: Hardware) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """A mapped program becomes a result, at either fidelity.
 
 One micro-batch goes through the stages one after the other; the others follow at the pace of the
-slowest. `bound` takes each graph's lower bound and hand-overs at zero load; `fluid` runs graphs
-and hand-overs with everything that shares links.
+slowest, and the optimizer, in training, behind all of them. `bound` takes each graph's lower bound
+and hand-overs at zero load; `fluid` runs graphs and hand-overs with everything that shares links.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,12 @@ from ..ir.graph import Op
 from ..ir.program import Program, Stage
 from ..ir.result import Bottleneck, Fidelity, NocFigures, OperatorFigures, Result
 from . import figures
-from .energy import COMPONENTS, hop_energy_j_per_word, leakage_w, nameplate_w, op_energy_j
+from .energy import COMPONENTS, hop_energy_j_per_word, op_energy_j
 from .fluid import GraphRun, bounded_run, graph_run
 from .handover import Handover, handovers
+from .physics.cost import economics
+from .physics.power import power, regulator_loss, standby
+from .replicas import GradientSum, gradient_sum
 from .workload import PieceCosts, pieces_of
 
 Breakdown = dict[str, float]
@@ -59,13 +62,42 @@ class Evaluation:
         contended = self.fidelity == "fluid" and self.program.microbatches > 1
         return handovers(self.program, self.pieces, contended)
 
+    @cached_property
+    def gradient_sums(self) -> list[GradientSum]:
+        """What it takes to sum every stage's gradients over the replicas."""
+        program = self.program
+        return [
+            gradient_sum(
+                program,
+                stage.places,
+                sum(
+                    call.integer("count") * float(self.pieces[call.text("body")].memory.gradients)
+                    for call in stage.calls
+                ),
+                program.workload.dtype,
+                contended=self.fidelity == "fluid",
+            )
+            for stage in program.stages
+        ]
+
     # Time.
 
-    def _stage_breakdown(self, stage: Stage) -> Breakdown:
-        """Exposed seconds of one micro-batch in a stage, by component."""
+    def _updates(self, call: Op) -> bool:
+        """Whether a call is of the optimizer: once a step, not for every micro-batch."""
+        return self.program.graphs[call.text("body")].updates
+
+    def _times(self, call: Op) -> int:
+        """How often one replica runs a call's graph in a step."""
+        often = 1 if self._updates(call) else self.program.microbatches
+        return often * call.integer("count")
+
+    def _stage_breakdown(self, stage: Stage, updates: bool) -> Breakdown:
+        """Exposed seconds of one micro-batch in a stage, or of its optimizer, by component."""
         clock = self.program.hardware.core.clock_hz
         total = {"compute_s": 0.0, "software_s": 0.0, "noc_s": 0.0}
         for call in stage.calls:
+            if self._updates(call) != updates:
+                continue
             spans = self.runs[call.text("body")].spans
             count = call.integer("count") / clock
             total["compute_s"] += count * sum(span.compute for span in spans)
@@ -75,7 +107,13 @@ class Evaluation:
 
     @cached_property
     def stage_breakdowns(self) -> list[Breakdown]:
-        return [self._stage_breakdown(stage) for stage in self.program.stages]
+        return [self._stage_breakdown(stage, updates=False) for stage in self.program.stages]
+
+    @cached_property
+    def update_breakdown(self) -> Breakdown:
+        """Of the stage whose optimizer takes longest."""
+        each = (self._stage_breakdown(stage, updates=True) for stage in self.program.stages)
+        return max(each, key=lambda parts: sum(parts.values()))
 
     @cached_property
     def breakdown(self) -> Breakdown:
@@ -92,12 +130,14 @@ class Evaluation:
             total["noc_s"] += handover.seconds - handover.software_s
         fixed = {"memory_s": 0.0, "bubble_s": 0.0}
         microbatches = self.program.microbatches
-        if microbatches == 1:
-            return total | fixed
-        chain_s = sum(total.values())
-        slowest = max(self._paces, key=lambda pace: sum(pace.values()))
-        paced = {name: microbatches * seconds for name, seconds in slowest.items()}
-        return paced | fixed | {"bubble_s": chain_s - sum(slowest.values())}
+        if microbatches > 1:
+            chain_s = sum(total.values())
+            slowest = max(self._paces, key=lambda pace: sum(pace.values()))
+            total = {name: microbatches * seconds for name, seconds in slowest.items()}
+            fixed["bubble_s"] = chain_s - sum(slowest.values())
+        _add(total, self.update_breakdown)
+        summing = max((each.seconds for each in self.gradient_sums), default=0.0)
+        return total | fixed | ({"gradients_s": summing} if summing else {})
 
     @property
     def _paces(self) -> list[Breakdown]:
@@ -128,19 +168,29 @@ class Evaluation:
         """Joules of a step on the whole system, by component."""
         hardware = self.program.hardware
         total = dict.fromkeys(COMPONENTS, 0.0)
-        repeats = self.program.microbatches * self.program.mapping.dp
+        replicas = self.program.mapping.dp
+        repeats = self.program.microbatches * replicas
         for stage in self.program.stages:
             for call in stage.calls:
                 for op in self.graph_energies[call.text("body")]:
-                    _add(total, op, repeats * call.integer("count"))
+                    _add(total, op, replicas * self._times(call))
         for name, joules in hop_energy_j_per_word(hardware).items():
             total[name] += repeats * joules * sum(h.word_hops for h in self.handovers)
-        total["leakage"] += leakage_w(hardware) * self.latency_s
+            total[name] += replicas * joules * sum(s.word_hops for s in self.gradient_sums)
+        total["regulator_loss"] = sum(total.values()) * regulator_loss(hardware.wafer)
+        for name, watts in self.standby_w.items():
+            total[name] += watts * self.latency_s
         return total
 
     @cached_property
+    def standby_w(self) -> dict[str, float]:
+        """Watts of the whole system that run all the time, by component."""
+        always = standby(self.program.hardware)
+        return {name: float(watts) for name, watts in always.items() if name in COMPONENTS}
+
+    @cached_property
     def peak_power_w(self) -> float:
-        """Leakage, and the hungriest operator on as many meshes as work at a time."""
+        """What runs always, and the hungriest operator on as many meshes as work at a time."""
         clock = self.program.hardware.core.clock_hz
         peak = 0.0
         for name, energies in self.graph_energies.items():
@@ -148,7 +198,9 @@ class Evaluation:
                 if float(cost.cycles) > 0:
                     peak = max(peak, sum(energy.values()) * clock / float(cost.cycles))
         active = min(len(self.program.stages), self.program.microbatches)
-        return leakage_w(self.program.hardware) + peak * active * self.program.mapping.dp
+        supplied = 1.0 + regulator_loss(self.program.hardware.wafer)
+        busy = peak * active * self.program.mapping.dp * supplied
+        return sum(self.standby_w.values()) + busy
 
     # Network.
 
@@ -162,21 +214,22 @@ class Evaluation:
         for stage in program.stages:
             busy = 0.0
             for call in stage.calls:
-                piece, count = self.pieces[call.text("body")], call.integer("count")
+                piece, count = self.pieces[call.text("body")], self._times(call)
                 links = piece.bound.busy
                 busy += count * max(float(links["columns"]), float(links["rows"]))
                 words += count * sum(float(cost.word_hops) for cost in piece.costs)
-                messages += count * sum(float(c.network_cycles) > 0 for c in piece.costs)
+                sends = sum(float(cost.network_cycles) > 0 for cost in piece.costs)
+                messages += call.integer("count") * sends
             busiest = max(busiest, busy)
-        words += sum(handover.word_hops for handover in self.handovers)
+        words += program.microbatches * sum(handover.word_hops for handover in self.handovers)
+        words += sum(each.word_hops for each in self.gradient_sums)
         rows, columns = wafer.usable_rows, wafer.usable_columns
         links = 2 * (rows * (columns - 1) + columns * (rows - 1))
-        repeats = program.microbatches
         return NocFigures(
-            max_link_utilization=busiest * repeats / cycles,
-            mean_link_utilization=words * repeats * program.mapping.dp / (links * cycles),
+            max_link_utilization=busiest / cycles,
+            mean_link_utilization=words * program.mapping.dp / (max(links, 1) * cycles),
             flows=messages * program.mesh.devices * program.mapping.dp
-            + sum(handover.flows for handover in self.handovers),
+            + sum(each.flows for each in (*self.handovers, *self.gradient_sums)),
         )
 
     # What stands out.
@@ -193,12 +246,27 @@ class Evaluation:
         return next(call for call in calls if call.text("body") == most)
 
     @cached_property
+    def layer(self) -> tuple[str, ...]:
+        """The graphs of one such layer: in training forward and backward."""
+        main = self.main_call
+        calls = [call for stage in self.program.stages for call in stage.calls]
+        same = (c for c in calls if c.integer("count") > 1 and _layers(c) == _layers(main))
+        found = dict.fromkeys(c.text("body") for c in same if not self._updates(c))
+        return tuple(found) or (main.text("body"),)
+
+    @cached_property
     def operators(self) -> tuple[OperatorFigures, ...]:
         """The operators of the layer that repeats most, the slowest first."""
-        name = self.main_call.text("body")
-        rows = zip(
-            self.pieces[name].costs, self.runs[name].spans, self.graph_energies[name], strict=True
-        )
+        rows = [
+            row
+            for name in self.layer
+            for row in zip(
+                self.pieces[name].costs,
+                self.runs[name].spans,
+                self.graph_energies[name],
+                strict=True,
+            )
+        ]
         found = [
             OperatorFigures(
                 name=cost.op.result,
@@ -215,8 +283,11 @@ class Evaluation:
     def bottleneck(self) -> Bottleneck:
         """The largest part of the latency, and the operator that has most of it."""
         kinds = {"compute_s": "compute", "software_s": "software", "noc_s": "noc"}
-        kinds |= {"bubble_s": "pipeline bubble", "memory_s": "memory"}
+        kinds |= {"bubble_s": "pipeline bubble", "memory_s": "memory", "gradients_s": "gradients"}
         part = max(self.breakdown, key=lambda name: self.breakdown[name])
+        if part == "gradients_s":
+            of_time = self.breakdown[part] / self.latency_s
+            return Bottleneck(kinds[part], "all-reduce among replicas", of_time)
         name = self.main_call.text("body")
         fields = {"compute_s": "compute", "software_s": "software"}
         shares = [
@@ -237,8 +308,10 @@ class Evaluation:
         """The result, with every figure of the report."""
         program, latency_s = self.program, self.latency_s
         hardware, workload = program.hardware, program.workload
-        tokens = workload.batch * (workload.sequence if workload.phase == "prefill" else 1)
+        tokens = workload.batch * (1 if workload.phase == "decode" else workload.sequence)
         energy = self.energy
+        power_w, tokens_per_s = sum(energy.values()) / latency_s, tokens / latency_s
+        money = economics(hardware, power_w, tokens_per_s)
         short = figures.infeasibilities(program)
         peak_flops = hardware.peak_flops(workload.dtype)
         return Result(
@@ -250,10 +323,10 @@ class Evaluation:
             workload=figures.workload_figures(program),
             mapping=figures.mapping_figures(program),
             latency_s=latency_s,
-            tokens_per_s=tokens / latency_s,
-            power_w=sum(energy.values()) / latency_s,
+            tokens_per_s=tokens_per_s,
+            power_w=power_w,
             power_peak_w=self.peak_power_w,
-            power_nameplate_w=nameplate_w(hardware.core) * hardware.cores,
+            power_nameplate_w=float(power(hardware)),
             energy_j=sum(energy.values()),
             mfu=program.flops / (latency_s * peak_flops),
             breakdown=self.breakdown,
@@ -261,11 +334,17 @@ class Evaluation:
             bottleneck=self.bottleneck,
             memory=figures.memory_figures(program),
             noc=self.noc,
-            cycles_per_layer=self.runs[self.main_call.text("body")].cycles,
+            cycles_per_layer=sum(self.runs[name].cycles for name in self.layer),
             operators=self.operators,
             tried=figures.tried_figures(program),
             limits=figures.LIMITS[self.fidelity],
+            cost_usd=money.cost_usd,
+            usd_per_million_tokens=money.usd_per_million_tokens,
         )
+
+
+def _layers(call: Op) -> tuple[int, int]:
+    return call.integer("first"), call.integer("count")
 
 
 def _add(total: Breakdown, more: Mapping[str, float], times: float = 1.0) -> None:

@@ -68,7 +68,7 @@ def mapping_figures(program: Program) -> MappingFigures:
         ep=1,
         microbatch=strategy.microbatch,
         interleave=1,
-        recompute="none",
+        recompute=strategy.recompute,
         zero=0,
         streaming=False,
         region=strategy.region,

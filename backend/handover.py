@@ -72,15 +72,15 @@ def handovers(program: Program, pieces: dict[str, PieceCosts], contended: bool) 
     if not replicas:
         return []
     alone = [max(bound_s(fabric, _one_line(flows)) for flows in pair) for pair in replicas]
-    per_pair = [_concatenated(pair) for pair in replicas]
+    per_pair = [together(pair) for pair in replicas]
     ends = alone
     if contended and placed:
         from .network_fluid import fluid
 
         sampled = _meeting(per_pair)
-        together = fluid(fabric, _concatenated(sampled))
+        finished = fluid(fabric, together(sampled))
         marks = np.cumsum([0, *(len(flows) for flows in sampled)])
-        ends = [float(together[a:b].max()) for a, b in pairwise(marks)]
+        ends = [float(finished[a:b].max()) for a, b in pairwise(marks)]
     fixed_s = software_s + spread_s
     return [
         Handover(
@@ -89,7 +89,7 @@ def handovers(program: Program, pieces: dict[str, PieceCosts], contended: bool) 
             seconds=max(end, least) + fixed_s,
             alone_s=least + fixed_s,
             software_s=software_s,
-            word_hops=_word_hops(flows, core.router.width_bytes) / program.mapping.dp,
+            word_hops=word_hops_of(flows, core.router.width_bytes) / program.mapping.dp,
             flows=len(flows),
         )
         for at, (flows, end, least) in enumerate(zip(per_pair, ends, alone, strict=True))
@@ -110,7 +110,8 @@ def _carried_block(program: Program, pieces: dict[str, PieceCosts]) -> Number:
     return pieces[first.text("body")].carried_bytes
 
 
-def _word_hops(flows: Flows, word_bytes: float) -> float:
+def word_hops_of(flows: Flows, word_bytes: float) -> float:
+    """Words times hops of some flows."""
     hops = np.abs(flows.source_row - flows.target_row)
     hops = hops + np.abs(flows.source_column - flows.target_column)
     return float((np.ceil(flows.bytes / word_bytes) * hops).sum())
@@ -189,6 +190,7 @@ def _sending_columns(
     return row % columns, row % columns
 
 
-def _concatenated(many: Sequence[Flows]) -> Flows:
+def together(many: Sequence[Flows]) -> Flows:
+    """Several flows as one set."""
     names = ("source_row", "source_column", "target_row", "target_column", "bytes", "release_s")
     return Flows(**{n: np.concatenate([getattr(f, n) for f in many]) for n in names})

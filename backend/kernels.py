@@ -14,7 +14,9 @@ from ..ir.expression import Work
 from ..ir.graph import Op
 from ..ir.hardware import Core
 from ..ir.kinds import Indices, indices_of
-from ..ir.operators.experts import experts_touched, share
+from ..ir.operators.chosen import chosen_letters
+from ..ir.operators.differentiated import forward_of
+from ..ir.operators.experts import busiest, experts_touched, load_of, share
 from .core import CoreWork, compute_dtype, map_work, matrix_dtype, product_work
 from .extents import Number, ceil_div
 
@@ -167,18 +169,42 @@ def _either(first: np.ndarray, a: CoreWork, b: CoreWork) -> CoreWork:
     )
 
 
+_DIGITS = 9
+"""Decimals of a number of tokens that are no rounding error."""
+
+
 def _touched(kernel: Kernel) -> tuple[Number, Number]:
-    """How many of a core's experts a step touches on average, and the tokens of each."""
-    op = kernel.op
-    (x, choice, _), result = kernel.indices.operands, kernel.indices.result
+    """How many of the busiest core's experts a step touches on average, and the tokens of each.
+
+    What falls on that core is spread evenly over its experts, which touches the most of them.
+    """
+    (_, choice, _), total = kernel.indices.operands, kernel.op.integer("total")
+    own = chosen_letters(kernel.op)
+    tokens, chosen = kernel.extent(x for x in choice if x not in own), kernel.extent(own)
+    held = kernel.extent(kernel.op.text("expert"))
+    crowded = chosen * _crowding(kernel, held)
+    every = np.vectorize(lambda t, k: experts_touched(t, k, total))(tokens, crowded)
+    return every * held / total, tokens * crowded / np.maximum(every, 1e-9)
+
+
+def _crowding(kernel: Kernel, held: Number) -> Number:
+    """The tokens of the busiest core's experts over what they are with a balanced load."""
+    op, load = kernel.op, load_of(kernel.op)
+    if load is None:
+        return 1.0
+    experts, chosen = int(kernel.whole[op.text("expert")]), _chosen_experts(kernel)
     total = op.integer("total")
-    load = op.integers("load") if op.attributes.get("load") is not None else None
-    shared = [letter for letter in choice if letter in x and letter in result]
-    tokens = kernel.extent(shared)
-    chosen = kernel.extent(choice) / tokens
-    every = np.vectorize(lambda t, k: experts_touched(t, int(k), total, load))(tokens, chosen)
-    touched = every * _share(op, kernel.extent(op.text("expert")))
-    return touched, tokens * chosen / np.maximum(every, 1e-9)
+
+    def over(count: float) -> float:
+        of_one = min(experts, max(1, int(count)))
+        return float(busiest(load, chosen, of_one, experts) * total / of_one)
+
+    return np.vectorize(over)(held)
+
+
+def _chosen_experts(kernel: Kernel) -> int:
+    """How many experts a token takes."""
+    return int(prod(kernel.whole[x] for x in chosen_letters(kernel.op)))
 
 
 def experts_taken(kernel: Kernel) -> Number:
@@ -191,23 +217,49 @@ def _chosen_products(kernel: Kernel) -> CoreWork:
     """The tokens of every local expert that is touched, as one batch through its matrix.
 
     A core that holds few experts is touched in some steps and not in others; those that are set
-    the pace, so time counts one expert at least, while energy counts the average.
+    the pace, so time counts one expert at least, of the busiest core, while energy counts the
+    average of all cores.
     """
-    op, (_, _, weights), result = kernel.op, kernel.indices.operands, kernel.indices.result
+    op, (_, choice, weights), result = kernel.op, kernel.indices.operands, kernel.indices.result
     touched, batch = _touched(kernel)
-    m = np.maximum(1.0, ceil_div(batch, 1.0))
+    m = np.maximum(1.0, ceil_div(np.round(batch, _DIGITS), 1.0))
     n = kernel.extent(c for c in weights if c in result)
     k = kernel.extent(c for c in weights if c not in result and c != op.text("expert"))
     one = kernel.product(m, n, k)
-    average = times(one, touched * batch / m)
-    return replace(average, cycles=one.cycles * np.maximum(touched, 1.0))
+    experts = int(kernel.whole[op.text("expert")])
+    part = float(share(op, experts, _chosen_experts(kernel)) / experts)
+    rows = kernel.extent(choice) * kernel.extent(op.text("expert")) * part
+    return replace(times(one, rows / m), cycles=one.cycles * np.maximum(touched, 1.0))
 
 
-def _share(op: Op, held: Number) -> Number:
-    """The part of all choices that fall on a core with so many experts."""
-    counts = np.asarray(held, dtype=float)
-    known = {n: share(op, max(1, int(n))) for n in np.unique(counts)}
-    return np.vectorize(lambda n: known[n][0] / known[n][1])(counts)
+def _backward(kind: str, forward: Callable[[Kernel], CoreWork]) -> Callable[[Kernel], CoreWork]:
+    """The gradient of a kind: its forward work once more, and twice that for its operands."""
+
+    def work(kernel: Kernel) -> CoreWork:
+        op = replace(forward_of(kernel.op), kind=kind, results=("",), types=kernel.op.types[:1])
+        return times(forward(replace(kernel, op=op)), 3)
+
+    return work
+
+
+_UPDATES = {"adam": Work(12, 3), "sgd": Work(3, 0)}
+"""Operations of an optimizer for one weight: Adam's moments take five, the weight seven, and a
+square root and two divisions (Kingma and Ba, arXiv 1412.6980, algorithm 1)."""
+
+
+def _updated(kernel: Kernel) -> CoreWork:
+    return kernel.map(kernel.extent(kernel.indices.result), _UPDATES[kernel.op.text("rule")])
+
+
+def _added_up(kernel: Kernel) -> CoreWork:
+    """Every token's row is looked at; those of rows that the core holds, its share of all, are
+    added."""
+    given, ids = kernel.indices.operands
+    row = kernel.op.text("rows")
+    share = kernel.letters[row] / kernel.whole[row]
+    tokens = kernel.extent(ids)
+    rows = kernel.map(tokens * share * kernel.extent(x for x in given if x not in ids), INDEXED)
+    return added((kernel.map(tokens, Work(1, 0)), rows))
 
 
 KERNELS: Mapping[str, Callable[[Kernel], CoreWork]] = {
@@ -223,4 +275,8 @@ KERNELS: Mapping[str, Callable[[Kernel], CoreWork]] = {
     "convolve": _convolved,
     "scan": _scanned,
     "chosen_matmul": _chosen_products,
+    "scan_grad": _backward("scan", _scanned),
+    "convolve_grad": _backward("convolve", _convolved),
+    "update": _updated,
+    "embedding_grad": _added_up,
 }

@@ -1,13 +1,15 @@
-"""Bytes in the fullest core of a mesh: weights, caches, and activations at their peak.
+"""Bytes in the fullest core of a mesh: weights, caches, and activations at their peak; in training
+also gradients, the optimizer's states and what the forward pass saves.
 
 Figures may be arrays over many meshes (extents.py).
 """
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir.graph import Graph, Op
+from ..ir.graph import Graph, Op, Role
 from ..ir.program import MappedGraph
 from .extents import Number, Sizes, block_bytes
 
@@ -15,45 +17,89 @@ IN_PLACE = frozenset({"elementwise", "mask", "all_reduce", "shard", "rotary"})
 """Operators whose result may take the place of an operand that nobody reads again."""
 
 
+KEPT: tuple[Role, ...] = ("saved", "gradient", "weight", "state")
+"""Roles of what a graph yields that has a place of its own from then on."""
+
+
 @dataclass(frozen=True)
 class GraphMemory:
-    """Bytes of one core for one graph: `weights` and `cache` for each repetition of it,
-    `activations` while it runs, the hidden states that come and go included."""
+    """Bytes of one core for one graph: `activations` while it runs, the hidden states that come
+    and go included; everything else for each repetition of it."""
 
     weights: Number
     cache: Number
     activations: Number
+    gradients: Number = 0.0
+    states: Number = 0.0
+    saved: Number = 0.0
 
     def held(self, microbatches: int) -> Number:
-        """What stays between runs: the weights, and the caches of every micro-batch."""
-        return self.weights + microbatches * self.cache
+        """What stays between runs: the caches of every micro-batch, and one each of the rest. A
+        micro-batch runs forward and backward before the next one."""
+        trained = self.gradients + self.states + self.saved
+        return self.weights + microbatches * self.cache + trained
 
 
-def graph_memory(mapped: MappedGraph, sizes: Sizes) -> GraphMemory:
-    """The memory of one graph on a mesh or many."""
+def held_elsewhere(graphs: Mapping[str, Graph]) -> dict[str, frozenset[str]]:
+    """For every graph the weights that it reads where another graph holds them: those that are
+    trained have one place, whatever reads them.
+
+    A layer's weights are held by the graph that runs it forward, others by one piece of the main
+    graph, which runs once.
+    """
+    outputs = (output for graph in graphs.values() for output in graph.outputs)
+    trained = {output.source for output in outputs if output.role in ("gradient", "weight")}
+    holders: dict[str, str] = {}
+    found: dict[str, frozenset[str]] = {}
+    for name in sorted(graphs, key=lambda name: not name.startswith("main.")):
+        graph = graphs[name]
+        later = any(value.role == "gradient" for value in (*graph.inputs, *graph.outputs))
+        weights = [v for v in graph.inputs if v.role == "weight" and v.source in trained]
+        found[name] = frozenset(
+            value.name
+            for value in weights
+            if (later if "*" in value.source else holders.setdefault(value.source, name) != name)
+        )
+    return found
+
+
+def graph_memory(mapped: MappedGraph, sizes: Sizes, elsewhere: Collection[str] = ()) -> GraphMemory:
+    """The memory of one graph on a mesh or many; weights that are `elsewhere` do not count."""
     graph = mapped.graph
     caches = {output.name for output in graph.outputs if output.role == "cache"}
 
-    def held(name: str) -> Number:
-        return block_bytes(graph.types[name], mapped.shardings[name], sizes)
+    def bytes_of(names: Iterable[str]) -> Number:
+        return sum(
+            (block_bytes(graph.types[n], mapped.shardings[n], sizes) for n in names), start=0.0
+        )
 
-    weights = sum((held(i.name) for i in graph.inputs if i.role in ("weight", "buffer")), start=0.0)
+    def read(*roles: Role) -> list[str]:
+        return [i.name for i in graph.inputs if i.role in roles and i.name not in elsewhere]
+
     grown = {name for op in graph.ops if set(op.results) & caches for name in op.operands}
-    kept = caches | {i.name for i in graph.inputs if i.role == "cache" and i.name not in grown}
-    cache = sum((held(name) for name in sorted(kept)), start=0.0)
-    return GraphMemory(weights, cache, _peak(mapped, sizes, caches))
+    kept = caches | {name for name in read("cache") if name not in grown}
+    made = {role: [o.name for o in graph.outputs if o.role == role] for role in KEPT}
+    return GraphMemory(
+        weights=bytes_of(read("weight", "buffer")),
+        cache=bytes_of(sorted(kept)),
+        activations=_peak(mapped, sizes, caches | {n for own in made.values() for n in own}),
+        gradients=bytes_of(made["gradient"]),
+        states=bytes_of(read("state")),
+        saved=bytes_of(made["saved"]),
+    )
 
 
-def _peak(mapped: MappedGraph, sizes: Sizes, caches: set[str]) -> Number:
-    """The most bytes of activations that live at once, in the graph's order. The model's own
-    inputs (token ids, positions) stream in as they are read and take no room."""
+def _peak(mapped: MappedGraph, sizes: Sizes, placed: set[str]) -> Number:
+    """The most bytes of activations that live at once, in the graph's order, without those that
+    have a place of their own. The model's own inputs (token ids, positions) stream in as they are
+    read and take no room."""
     graph = mapped.graph
     last = _last_uses(mapped)
-    elsewhere = ("weight", "buffer", "cache", "data")
-    outside = caches | {i.name for i in graph.inputs if i.role in elsewhere}
+    elsewhere = ("weight", "buffer", "cache", *KEPT)
+    outside = placed | {i.name for i in graph.inputs if i.role in elsewhere} | _data(graph)
 
     def held(name: str) -> Number:
-        if name in outside or _is_converted_as_read(graph, name):
+        if name in outside or _is_converted_as_read(graph, name) or _is_inside(graph, name):
             return 0.0
         if (source := _streamed_from(mapped, name)) is not None:
             return 2 * block_bytes(graph.types[source], mapped.shardings[source], sizes)
@@ -88,14 +134,30 @@ def _streamed_into(mapped: MappedGraph, name: str) -> str | None:
     return None
 
 
+def _data(graph: Graph) -> set[str]:
+    """The model's inputs, and parts of them that are only moved (labels one place on)."""
+    found = {value.name for value in graph.inputs if value.role == "data"}
+    for op in graph.ops:
+        if op.kind in ("slice", "pad", "shard") and op.operands[0] in found:
+            found.add(op.result)
+    return found
+
+
+_STREAMED = {"chosen_matmul": 2, "embedding_grad": 0}
+"""Kinds that take an operand part by part as it comes, and which."""
+
+
 def _streamed_from(mapped: MappedGraph, name: str) -> str | None:
-    """The part of weights that a core keeps where the whole is gathered for experts: others' parts
-    are used as they come, one being received while the one before is worked on."""
+    """The part that a core keeps where the whole is gathered for operators that take it part by
+    part: others' parts are used as they come, one being received while the one before is worked
+    on."""
     made = mapped.graph.producers.get(name)
     readers = mapped.graph.consumers[name]
-    if made is not None and made.kind == "all_gather" and len(readers) == 1:
-        streamed = readers[0].kind == "chosen_matmul" and name == readers[0].operands[2]
-        return made.operands[0] if streamed else None
+    if made is not None and made.kind == "all_gather":
+        streamed = all(
+            op.kind in _STREAMED and op.operands[_STREAMED[op.kind]] == name for op in readers
+        )
+        return made.operands[0] if streamed and readers else None
     return None
 
 
@@ -106,9 +168,17 @@ def _is_converted_as_read(graph: Graph, name: str) -> bool:
     return made is not None and made.kind == "dequantize"
 
 
+def _is_inside(graph: Graph, name: str) -> bool:
+    """Whether a value never leaves the kernel that it is made in."""
+    made, readers = graph.producers.get(name), graph.consumers[name]
+    kernel = None if made is None else made.attributes.get("kernel")
+    inside = all(reader.attributes.get("kernel") == kernel for reader in readers)
+    return kernel is not None and inside and name not in graph.output_names
+
+
 def _buffers(mapped: MappedGraph, op: Op, sizes: Sizes) -> Number:
     """Second buffers of the tiles that a stepped product receives while it works."""
-    if op.kind != "grid_matmul":
+    if op.kind != "grid_matmul" or "kernel" in op.attributes:
         return 0.0
     types, shardings = mapped.graph.types, mapped.shardings
     return sum((block_bytes(types[n], shardings[n], sizes) for n in op.operands), start=0.0)

@@ -13,7 +13,7 @@ from ..ir.program import MappedGraph
 from .bound import GraphBound, graph_bound
 from .cost import Costing, OpCost
 from .extents import Number, Sizes, block_bytes
-from .memory import GraphMemory, graph_memory
+from .memory import GraphMemory, graph_memory, held_elsewhere
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class PieceCosts:
     hardware: Hardware
     mapped: MappedGraph
     sizes: Sizes
+    elsewhere: frozenset[str] = frozenset()
+    """Weights that it reads where another piece holds them."""
 
     @cached_property
     def costs(self) -> list[OpCost]:
@@ -34,7 +36,7 @@ class PieceCosts:
 
     @cached_property
     def memory(self) -> GraphMemory:
-        return graph_memory(self.mapped, self.sizes)
+        return graph_memory(self.mapped, self.sizes, self.elsewhere)
 
     @cached_property
     def carried_bytes(self) -> Number:
@@ -52,4 +54,8 @@ def pieces_of(
     hardware: Hardware, graphs: Mapping[str, MappedGraph], sizes: Sizes
 ) -> dict[str, PieceCosts]:
     """The pieces of a chain by graph name."""
-    return {name: PieceCosts(hardware, mapped, sizes) for name, mapped in graphs.items()}
+    elsewhere = held_elsewhere({name: mapped.graph for name, mapped in graphs.items()})
+    return {
+        name: PieceCosts(hardware, mapped, sizes, elsewhere[name])
+        for name, mapped in graphs.items()
+    }

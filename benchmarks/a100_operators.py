@@ -27,7 +27,7 @@ SEED = 0
 HEAD = 128.0
 PEAK_BYTES_PER_S = 2.039e12
 
-STACKS = ("tensorrt", "pytorch")
+STACKS: tuple[str, ...] = ("tensorrt", "pytorch")
 SHARED = ("block, cycles", "load, B/cycle", "sustained, matrix units", "sustained, memory")
 
 Columns = dict[str, np.ndarray]
@@ -133,7 +133,8 @@ def fit(folder: Path) -> None:
     data = {cohort.name: _half(read(cohort, folder)) for cohort in COHORTS}
 
     def loss(constants: np.ndarray) -> float:
-        launches, shared = dict(zip(STACKS, constants, strict=False)), constants[len(STACKS) :]
+        launches = dict[str, float](zip(STACKS, constants, strict=False))
+        shared = constants[len(STACKS) :]
         if (constants <= 0).any() or (shared[2:] > 1).any():
             return np.inf
         total = 0.0
@@ -157,7 +158,8 @@ def _half(columns: Columns) -> Columns:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """Read the arguments and print what they ask for."""
+    parser = argparse.ArgumentParser(description="Kernels of an A100, predicted and measured.")
     parser.add_argument("--reference", type=Path, required=True, metavar="DIR")
     parser.add_argument("--fit", action="store_true", help="print the constants of the spec")
     arguments = parser.parse_args()

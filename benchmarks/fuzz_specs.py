@@ -27,7 +27,8 @@ from types import FrameType
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from wscc.benchmarks.spec_texts import UNITS, WRONG_NUMBERS, misspelt, spec_texts
-from wscc.cli.arguments import Check, read_arguments
+from wscc.cli.arguments import read_arguments
+from wscc.cli.asked import Check
 from wscc.cli.check import check
 from wscc.frontend.hardware import parse as parser
 from wscc.frontend.hardware import source_files

@@ -1,19 +1,31 @@
-"""The command line: which flags there are, read into plain frozen values.
+"""The command line: which flags there are, read into the values of asked.py.
 
-argparse splits and documents; every check and every message is ours. What a command then does is
-in commands.py and run.py.
+argparse splits and documents; every check and every message is ours.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NoReturn
+from dataclasses import replace
+from typing import Any, NoReturn
 
 from ..ir.errors import UserError, nearest
 from ..ir.graph import Phase
-from ..ir.pins import Pins
 from ..ir.result import FIDELITIES, Fidelity
-from .model_options import MAX_TOKENS, ModelOptions, add_model_options, read_model_options
+from .asked import (
+    Cache,
+    Check,
+    Command,
+    Fmt,
+    Help,
+    Job,
+    Noc,
+    NocFidelity,
+    Run,
+    Show,
+    Talk,
+    Verify,
+)
+from .model_options import MAX_TOKENS, add_model_options, read_model_options
 from .pins import one_of, read_pins, whole
 
 MAX_BATCH = 1 << 20
@@ -27,7 +39,6 @@ VERIFIED_TOKENS = "16"
 """Of a sequence, and in the cache, unless stated: virtual devices take their time."""
 TOLERANCE = "1e-5"
 FIDELITIES_LATER = ("flit",)
-NocFidelity = Literal["bound", "fluid", "flit"]
 NOC_FIDELITIES: tuple[NocFidelity, ...] = ("bound", "fluid", "flit")
 MAX_BUDGET = 10**15
 
@@ -40,119 +51,6 @@ VERBS = {
     "cache": "what is cached; clear it",
 }
 VERBS_LATER = ("validate", "diff")
-
-
-@dataclass(frozen=True)
-class Talk:
-    """How much is said, and in which form."""
-
-    json: bool = False
-    verbosity: int = 0
-    quiet: bool = False
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that decides what a run computes."""
-
-    hardware: str
-    model: str
-    phase: Phase = "prefill"
-    batch: int = 1
-    sequence: int = 2048
-    context: int = 2048
-    options: ModelOptions = field(default_factory=ModelOptions)
-    fidelity: Fidelity = "fluid"
-    pins: Pins = field(default_factory=Pins)
-    layers: int | None = None
-    overrides: tuple[tuple[str, str], ...] = ()
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Run:
-    """`wscc --hw FILE --model CONFIG`."""
-
-    job: Job
-    talk: Talk
-    directory: str | None = None
-    cache: bool = True
-    print_after: str | None = None
-    dump_ir: str | None = None
-
-
-@dataclass(frozen=True)
-class Check:
-    """`wscc check FILE`; `count`: the points of its space."""
-
-    hardware: str
-    overrides: tuple[tuple[str, str], ...]
-    talk: Talk
-    count: bool = False
-
-
-@dataclass(frozen=True)
-class Fmt:
-    """`wscc fmt FILE`; `-` is standard input. `check`: nothing is written."""
-
-    file: str
-    check: bool
-    talk: Talk
-
-
-@dataclass(frozen=True)
-class Show:
-    """`wscc show --model CONFIG`."""
-
-    model: str
-    talk: Talk
-    phase: Phase = "prefill"
-    batch: int = 1
-    sequence: int = 2048
-    context: int = 2048
-    options: ModelOptions = field(default_factory=ModelOptions)
-    directory: str | None = None
-    cache: bool = True
-
-
-@dataclass(frozen=True)
-class Cache:
-    """`wscc cache [clear]`."""
-
-    clear: bool
-    talk: Talk
-
-
-@dataclass(frozen=True)
-class Noc:
-    """`wscc noc CASE.json` or `wscc noc --compare DIR`: one of the two is given."""
-
-    case: str | None
-    compare: str | None
-    fidelity: NocFidelity
-    budget: int | None
-    talk: Talk
-
-
-@dataclass(frozen=True)
-class Verify:
-    """`wscc verify --model CONFIG --hw FILE`."""
-
-    job: Job
-    tolerance: float
-    talk: Talk
-    cache: bool = True
-
-
-@dataclass(frozen=True)
-class Help:
-    """What `--help`, `--version` or no arguments at all ask for: a text and an exit code."""
-
-    text: str
-    code: int
-
-
-Command = Run | Check | Fmt | Show | Cache | Noc | Verify | Help
 
 
 class _Parser(argparse.ArgumentParser):
@@ -219,11 +117,13 @@ def _run_parser() -> _Parser:
     return parser
 
 
-def _add_job(parser: argparse.ArgumentParser, tokens: str = TOKENS) -> None:
+def _add_job(
+    parser: argparse.ArgumentParser, phases: Sequence[Phase] = PHASES, tokens: str = TOKENS
+) -> None:
     add = parser.add_argument
     add("--hw", metavar="FILE", help="a .wsc file, or a shipped spec by name (wse2)")
     add("--model", metavar="CONFIG", help="a Hugging Face config.json, or the folder that holds it")
-    add("--phase", default="prefill", metavar="PHASE", help="prefill (default), decode or train")
+    add("--phase", default="prefill", metavar="PHASE", help=" or ".join(phases))
     _add_sizes(parser, tokens)
     add_model_options(parser)
     add("--region", metavar="RxC", help="rows x columns of cores of one stage of one replica")
@@ -293,7 +193,7 @@ def _verify_parser() -> _Parser:
         description="Run a mapped program on virtual devices with random weights, and compare "
         "every output with that of the model run unsplit.",
     )
-    _add_job(parser, VERIFIED_TOKENS)
+    _add_job(parser, VERIFIED_PHASES, VERIFIED_TOKENS)
     add = parser.add_argument
     add("--tolerance", default=TOLERANCE, metavar="X", help=f"of the relative error ({TOLERANCE})")
     add("--no-cache", action="store_true", help="do not use the cache")

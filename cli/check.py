@@ -11,7 +11,7 @@ from .. import __version__
 from ..ir.hardware import Constraint, Hardware
 from ..report.json_report import print_json
 from . import pipeline
-from .arguments import Check
+from .asked import Check
 
 if TYPE_CHECKING:
     from ..backend.physics.report import PhysicsFact

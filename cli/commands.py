@@ -15,7 +15,7 @@ from ..report.json_report import print_json
 from ..report.model_table import model_table
 from ..report.quantities import size
 from . import pipeline
-from .arguments import Cache, Show
+from .asked import Cache, Show
 from .run import load_graph
 
 if TYPE_CHECKING:

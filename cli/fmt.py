@@ -10,7 +10,7 @@ from .. import __version__
 from ..ir.errors import Location, UserError
 from ..ir.store import write_text
 from ..report.json_report import print_json
-from .arguments import Fmt
+from .asked import Fmt
 
 STANDARD_INPUT = "-"
 _INPUT_NAME = "<stdin>"

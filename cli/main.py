@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..ir.errors import UserError
-from .arguments import Cache, Check, Fmt, Help, Noc, Run, Show, Talk, Verify, read_arguments
+from .arguments import read_arguments
+from .asked import Cache, Check, Fmt, Help, Noc, Run, Show, Talk, Verify
 
 DONE, INFEASIBLE, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 130
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..ir.errors import Location, UserError
 from ..report.json_report import print_json
-from .arguments import Noc
+from .asked import Noc
 
 if TYPE_CHECKING:
     from ..backend.noc.compare import Row

@@ -76,7 +76,10 @@ def read_pins(mapping: str | None, rectangle: str | None, phase: Phase) -> Pins:
             f"--region {rectangle} and --mapping tp={tensor[0]}x{tensor[1]} are the same pin "
             "and differ, expected one of them"
         )
-    return Pins(found.get("dp"), found.get("pp"), pinned or tensor, found.get("microbatch"))
+    recompute = found.get("recompute") if phase == "train" else None
+    return Pins(
+        found.get("dp"), found.get("pp"), pinned or tensor, found.get("microbatch"), recompute
+    )
 
 
 def _read_mapping(text: str) -> dict[str, Any]:
@@ -98,12 +101,19 @@ def _read_mapping(text: str) -> dict[str, Any]:
 
 def _check_meaning(found: Mapping[str, Any], phase: Phase) -> None:
     """Refuse what only training gives a meaning to, and what is not built yet."""
-    if found.get("zero", 0) > 0:
-        raise UserError(f"--mapping zero={found['zero']} has no meaning in {phase}: no optimizer")
-    if found.get("recompute", "none") != "none":
-        raise UserError(
-            f"--mapping recompute={found['recompute']} has no meaning in {phase}: no backward pass"
-        )
+    lacks = {"zero": "no optimizer", "recompute": "no backward pass"}
+    for name, reason in lacks.items():
+        if found.get(name, 0) in (0, "none"):
+            continue
+        pin = f"--mapping {name}={found[name]}"
+        if phase != "train":
+            raise UserError(f"{pin} has no meaning in {phase}: {reason}")
+        if found[name] == "selective":
+            raise UserError(
+                f"{pin}: attention's scores are never saved, there is nothing between none and full"
+            )
+        if found[name] != "full":
+            raise UserError(f"{pin} is not built yet")
     if found.get("interleave", 1) > 1:
         raise UserError(f"--mapping interleave={found['interleave']} is not built yet")
     if found.get("ep", 1) > 1:

@@ -5,22 +5,25 @@ run whose program is cached import neither torch nor ortools.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..ir.errors import UserError, nearest
+from ..ir.expert_load import relative_load, with_expert_load
 from ..ir.graph import Model, Part, Phase
 from ..ir.hardware import Hardware
 from ..ir.pins import Pins
 from ..ir.program import Program, Workload
 from ..ir.result import Fidelity, Infeasibility, Result
+from .model_options import ModelOptions
 from .pins import read_pins
 
 if TYPE_CHECKING:
     from ..frontend.hardware import HardwareSpace
     from ..frontend.model import ModelConfig
+    from ..passes.verify import Verification
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,17 +50,27 @@ def load_model(
     dtype: str | None = None,
     layers: int | None = None,
     part: Part = "text",
+    image_tokens: int | None = None,
+    audio_tokens: int | None = None,
+    prediction_layers: int = 0,
+    expert_load: Sequence[float] | None = None,
 ) -> LoadedModel:
     """The model of a Hugging Face config.json (or a folder that holds one), and one step of it.
 
     `sequence` is the prompt's tokens, `context` the tokens in the cache; `dtype` is the config's
-    unless given. Raises UserError for whatever is wrong with the file or the sizes.
+    unless given. With `part` "all", `image_tokens` and `audio_tokens` of a prompt stand for images
+    and audio (default: one image, or recording, of the config's own size). `prediction_layers` of
+    the config's multi-token-prediction layers stand behind the model. `expert_load` is the
+    relative load of every expert (default: balanced). Raises UserError for whatever is wrong with
+    the file or the sizes.
     """
     _check_sizes(batch=batch, sequence=sequence, context=context)
-    config = read_config(path, dtype, part)
+    load = None if expert_load is None else relative_load(expert_load)
+    options = ModelOptions(dtype, part, image_tokens, audio_tokens, prediction_layers, load)
+    config = read_config(path, options)
     workload = Workload(phase, batch, sequence, context, config.dtype)
     sizes = {"batch": batch, "sequence": sequence, "context": context}
-    return LoadedModel(trace(config, phase, sizes), workload, layers)
+    return LoadedModel(with_load(trace(config, phase, sizes), options), workload, layers)
 
 
 def _check_sizes(**sizes: object) -> None:
@@ -71,9 +84,10 @@ def load_hardware(name: str | Path) -> "HardwareSpace":
 
     `space.bind(sram_size="64 KiB")` is one design of it. Raises UserError.
     """
+    from ..backend.physics import PHYSICS
     from ..frontend.hardware import load_hardware
 
-    return replace(load_hardware(str(name)), physics={"power": _power_w})
+    return replace(load_hardware(str(name)), physics=PHYSICS)
 
 
 def compile(  # noqa: A001
@@ -99,6 +113,25 @@ def evaluate(program: Program, fidelity: Fidelity = "fluid") -> Result:
     return _with_broken_constraints(evaluate(program, fidelity), program.hardware)
 
 
+def verify(
+    model: LoadedModel, program: Program, seed: int = 0, tolerance: float = 1e-5
+) -> "Verification":
+    """Run a program on virtual devices, and the model that it was compiled from without them, on
+    the same random values in float32: every output compared.
+
+    `program` is what `compile` made of `model`. Raises UserError for one that is too large, or
+    for a quantized model.
+    """
+    from ..passes.verify import verify
+    from ..passes.verify_size import check_model, check_program
+
+    step = model.workload
+    sizes = {"batch": step.batch, "sequence": step.sequence, "context": step.context}
+    check_model(model.model.bind(sizes), model.layers)
+    check_program(program)
+    return verify(model.model, program, seed, tolerance)
+
+
 def save(result: Result, directory: str | Path, program: Program | None = None) -> None:
     """Write report.json, and program.txt where the program is given, into a folder.
 
@@ -112,20 +145,27 @@ def save(result: Result, directory: str | Path, program: Program | None = None) 
     files.save(to_json(result, Timings(), __version__), text, directory)
 
 
-def read_config(path: str | Path, dtype: str | None, part: Part = "text") -> "ModelConfig":
-    """The checked config; `dtype` takes the place of what it says of weights and quantization.
+def read_config(path: str | Path, options: ModelOptions | None = None) -> "ModelConfig":
+    """The checked config; a `dtype` takes the place of what it says of weights and quantization.
 
     A dtype that nothing computes in is that of the weights alone.
     """
     from ..frontend.model import read_config
     from ..frontend.model.quantization import STORED_DTYPES, stored_as
 
-    config = read_config(str(path), part)
-    if dtype is None:
+    options = options or ModelOptions()
+    config = read_config(str(path), options.part)
+    config = replace(
+        config,
+        image_tokens=options.image_tokens,
+        audio_tokens=options.audio_tokens,
+        prediction_layers=options.prediction_layers,
+    )
+    if options.dtype is None:
         return config
-    if dtype in STORED_DTYPES:
-        return replace(config, quantization=stored_as(dtype))
-    return replace(config, dtype=dtype, quantization=None)
+    if options.dtype in STORED_DTYPES:
+        return replace(config, quantization=stored_as(options.dtype))
+    return replace(config, dtype=options.dtype, quantization=None)
 
 
 def trace(config: "ModelConfig", phase: Phase, sizes: Mapping[str, int]) -> Model:
@@ -137,6 +177,11 @@ def trace(config: "ModelConfig", phase: Phase, sizes: Mapping[str, int]) -> Mode
     except SizesNeededError as reason:
         _LOG.info("%s is traced for its sizes only, %s: %s", config.name, dict(sizes), reason)
         return lower_config(config, phase, sizes)
+
+
+def with_load(model: Model, options: ModelOptions) -> Model:
+    """The model with the load of its experts that the options state; raises UserError."""
+    return model if options.expert_load is None else with_expert_load(model, options.expert_load)
 
 
 def clean(model: Model) -> Model:
@@ -161,12 +206,6 @@ def bind(space: "HardwareSpace", overrides: Mapping[str, Any]) -> Hardware:
         if name not in space.parameters:
             raise UserError(f"--set: unknown parameter '{name}'{nearest(name, space.parameters)}")
     return space.bind(overrides)
-
-
-def _power_w(part: Any) -> float:
-    from ..backend.energy import power_w
-
-    return power_w(part)
 
 
 def compile_pinned(

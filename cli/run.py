@@ -21,7 +21,7 @@ from ..ir.text import parse_model, print_model
 from ..report import files
 from ..report.json_report import Timings, print_json, to_json
 from . import pipeline
-from .arguments import Job, Run
+from .asked import Job, Run
 from .progress import Progress
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ whose `repeat` operators stand for runs of equal layers, each layer kind being o
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
@@ -277,6 +277,22 @@ class Graph:
         if name in defined:
             raise VerificationError(f"graph {self.name}: {by} defines %{name} a second time")
         defined[name] = type_
+
+
+def forward_bodies(calls: Iterable[Op]) -> dict[str, str]:
+    """For every graph that `repeat` operators call the one that runs its layers forward: in
+    training a layer's backward pass and update follow graphs of their own. Pieces of the main
+    graph (`shared`, `main.0`) are no layers."""
+    pieces = ("main.", "shared")
+    calls = [call for call in calls if not call.text("body").startswith(pieces)]
+    forward = {
+        call.integer("first"): call.text("body")
+        for call in calls
+        if call.results and not call.attributes.get("reverse")
+    }
+    bodies = {call.text("body"): call.integer("first") for call in calls}
+    made = set(forward.values())
+    return {body: body if body in made else forward.get(at, body) for body, at in bodies.items()}
 
 
 Phase = Literal["prefill", "decode", "train"]

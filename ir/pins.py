@@ -1,6 +1,7 @@
 """What a user pins of the mapping; None where the search may choose."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .errors import UserError
 
@@ -15,6 +16,7 @@ class Pins:
     """Rows and columns of cores; `tp=RxC` is the same pin."""
     microbatch: int | None = None
     """Sequences."""
+    recompute: Literal["none", "full"] | None = None
 
     def check_batch(self, batch: int) -> None:
         """Raise UserError where what is pinned does not divide the batch."""

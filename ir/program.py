@@ -13,13 +13,17 @@ from functools import cached_property
 from math import prod
 from typing import Literal
 
+from . import dims
 from .errors import VerificationError
-from .graph import Graph, Op, Phase
+from .graph import Graph, Op, Phase, TensorType, forward_bodies
 from .hardware import Hardware
 from .kinds import Indices, kind_of
 
 Direction = Literal["rows", "columns"]
 Layout = Literal["matvec", "matmul"]
+Recompute = Literal["none", "full"]
+"""What of a layer's forward pass is computed once more for its backward pass; the scores of
+attention always are."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,12 @@ class MappedGraph:
     graph: Graph
     shardings: Mapping[str, Sharding]
 
+    @cached_property
+    def updates(self) -> bool:
+        """Whether the graph is of the optimizer, which runs once a step, behind the micro-batches
+        of all others."""
+        return any(output.role in ("weight", "state") for output in self.graph.outputs)
+
     def verify(self, mesh: Mesh) -> None:
         """Raise VerificationError unless every value has a sharding that fits its type."""
         self.graph.verify()
@@ -200,20 +210,26 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class CoreMemory:
-    """Bytes in the fullest core of a stage."""
+    """Bytes in the fullest core of a stage, each kind in a place of its own."""
 
     weights_bytes: int
     cache_bytes: int
     activation_bytes: int
+    """While a graph runs."""
+    gradient_bytes: int = 0
+    optimizer_bytes: int = 0
+    saved_bytes: int = 0
+    """What the forward pass saves for the backward pass, at the end of the forward pass."""
 
     @property
     def total_bytes(self) -> int:
-        return self.weights_bytes + self.cache_bytes + self.activation_bytes
+        return sum(dataclasses.astuple(self))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Graphs run one after the other on a rectangle, once for each micro-batch.
+    """Graphs run one after the other on a rectangle, once for each micro-batch; those of the
+    optimizer once a step.
 
     `calls` are `repeat` operators over the program's values; a value that another stage made is
     sent from there. `places` has one rectangle a replica and is empty before placement.
@@ -257,6 +273,7 @@ class Strategy:
     """Parts that the heads are cut into; the rest of the columns split each head."""
     microbatch: int
     """Sequences."""
+    recompute: Recompute = "none"
 
 
 @dataclass(frozen=True)
@@ -330,9 +347,11 @@ class Program:
         for stage in self.stages:
             for call in stage.calls:
                 if name in call.results:
-                    size = call.types[call.results.index(name)].bytes
-                    assert isinstance(size, int)
-                    return size
+                    return dims.size(call.types[call.results.index(name)].bytes)
+                if name in self.given and name in call.operands:
+                    inputs = self.graphs[call.text("body")].graph.inputs
+                    read = [i.type for i in inputs if i.role in ("carried", "shared")]
+                    return dims.size(read[call.operands.index(name)].bytes)
         raise KeyError(name)
 
     def with_stages(self, stages: Iterable[Stage]) -> "Program":
@@ -343,12 +362,41 @@ class Program:
         """Raise VerificationError unless graphs, calls and rectangles are consistent."""
         for mapped in self.graphs.values():
             mapped.verify(self.mesh)
+        self._verify_kept()
         made = set(self.given)
         for at, stage in enumerate(self.stages):
             for call in stage.calls:
                 self._verify_call(at, call, made)
                 made.update(call.results)
         self._verify_places()
+
+    def _verify_kept(self) -> None:
+        """What one graph keeps for others must lie where they read it, and a gradient and what
+        becomes of a weight where the weight lies."""
+        bodies = forward_bodies(call for stage in self.stages for call in stage.calls)
+        kept = self._places("outputs", bodies)
+        for key, (name, type_, sharding) in self._places("inputs", bodies):
+            for other, there, place in (made for own, made in kept if own == key):
+                if (type_, sharding) != (there, place):
+                    raise VerificationError(
+                        f"graph {name}: {key[1]} is read as {type_}{sharding}, but graph {other} "
+                        f"has it as {there}{place}"
+                    )
+
+    def _places(
+        self, side: Literal["inputs", "outputs"], bodies: Mapping[str, str]
+    ) -> list[tuple[tuple[str, str, str], tuple[str, TensorType, Sharding]]]:
+        """Where kept values lie: their kind, source and layer, then graph, type and sharding."""
+        found: list[tuple[tuple[str, str, str], tuple[str, TensorType, Sharding]]] = []
+        for name, mapped in self.graphs.items():
+            values = mapped.graph.inputs if side == "inputs" else mapped.graph.outputs
+            for value in values:
+                if value.role in ("saved", "gradient", "weight", "state"):
+                    role = "weight" if value.role == "gradient" else value.role
+                    layer = bodies.get(name, name) if "*" in value.source else ""
+                    type_, place = mapped.graph.types[value.name], mapped.shardings[value.name]
+                    found.append(((role, value.source, layer), (name, type_, place)))
+        return found
 
     def _verify_call(self, at: int, call: Op, made: set[str]) -> None:
         where = f"stage {at}: call of {call.text('body')}"

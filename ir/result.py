@@ -93,6 +93,7 @@ class MemoryFigures:
     optimizer_bytes: int
     peak_core_bytes: int
     core_capacity_bytes: int
+    gradient_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,3 +159,7 @@ class Result:
     tried: tuple[TriedFigures, ...] = ()
     limits: tuple[str, ...] = ()
     """What this fidelity leaves out or assumes, in words."""
+    cost_usd: float | None = None
+    """Of the system as made."""
+    usd_per_million_tokens: float | None = None
+    """At this step's pace and average power, over the system's life."""

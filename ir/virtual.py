@@ -7,12 +7,13 @@ empty), so nothing depends on what padding would hold.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from .blocks import Block, Device, Devices, Shards, narrowed
 from .dims import size
 from .errors import VerificationError
-from .graph import Op, TensorType
+from .graph import Op, Role, TensorType
 from .interpreter import run_op
 from .kinds import Indices, indices_of
 from .operators.attention import mask
@@ -23,65 +24,110 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     State = Mapping[str, Tensor]
+    Kept = dict[tuple[Role, str], Shards]
+    """The blocks of values that one graph keeps for later ones, by role and source."""
 
 
 def run_program(program: Program, state: "State") -> dict[str, "Tensor"]:
     """The outputs of a program by source, as `interpreter.run_model` gives them.
 
-    Stages pass whole values to each other; within a stage a device sees only its blocks. One
-    replica and one micro-batch are run: with more of either the caller splits the batch.
+    Stages pass whole values to each other; within a stage a device sees only its blocks, also of
+    what the forward pass saves and of gradients. One replica and one micro-batch are run: with
+    more of either the caller splits the batch, in training see `run_training`.
     """
-    values = {name: state[name] for name in program.given}
-    outputs: dict[str, Tensor] = {}
-    for stage in program.stages:
-        for call in stage.calls:
-            mapped = program.graphs[call.text("body")]
-            results = _call(mapped, program.mesh, call, values, state, outputs)
-            values.update(zip(call.results, results, strict=True))
-    return outputs
+    run = _Run(program, state)
+    run.calls(updates=False)
+    run.calls(updates=True)
+    return run.outputs
 
 
-def _call(
-    mapped: MappedGraph,
-    mesh: Mesh,
-    call: Op,
-    values: "State",
-    state: "State",
-    outputs: dict[str, "Tensor"],
-) -> list["Tensor"]:
+def run_training(program: Program, states: Sequence["State"]) -> list[dict[str, "Tensor"]]:
+    """The outputs of a training step for the micro-batches of all replicas, one state each.
+
+    Every device takes the mean of the gradients of the devices at its place; then each replica
+    updates its own parameters.
+    """
+    runs = [_Run(program, state) for state in states]
+    for run in runs:
+        run.calls(updates=False)
+    gradients = [key for key in runs[0].kept if key[0] == "gradient"]
+    for key in gradients:
+        blocks = [run.kept[key] for run in runs]
+        mean = {d: sum((own[d] for own in blocks[1:]), blocks[0][d]) / len(runs) for d in blocks[0]}
+        for run in runs:
+            run.kept[key] = mean
+    for run in runs:
+        run.calls(updates=True)
+    return [run.outputs for run in runs]
+
+
+@dataclass
+class _Run:
+    """A program under way: what it reads, what stays on the devices, what it yields."""
+
+    program: Program
+    state: "State"
+    values: "dict[str, Tensor]" = field(default_factory=dict[str, Any])
+    kept: "Kept" = field(default_factory=dict[tuple[Role, str], Shards])
+    outputs: "dict[str, Tensor]" = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        self.values |= {name: self.state[name] for name in self.program.given}
+
+    @property
+    def mesh(self) -> Mesh:
+        return self.program.mesh
+
+    def calls(self, updates: bool) -> None:
+        """Run the calls of all stages that are, or are not, of the optimizer."""
+        for stage in self.program.stages:
+            for call in stage.calls:
+                mapped = self.program.graphs[call.text("body")]
+                if mapped.updates == updates:
+                    results = _call(mapped, self, call, self.values)
+                    self.values.update(zip(call.results, results, strict=True))
+
+
+def _call(mapped: MappedGraph, run: _Run, call: Op, values: "State") -> list["Tensor"]:
     graph = mapped.graph
     names = [value.name for value in graph.inputs if value.role in ("carried", "shared")]
     given = {n: values[operand] for n, operand in zip(names, call.operands, strict=True)}
     carried_in = [value.name for value in graph.inputs if value.role == "carried"]
     results: list[Tensor] = []
     first = call.integer("first")
-    for layer in range(first, first + call.integer("count")):
-        whole = _run_graph(mapped, mesh, given, state, layer)
+    layers = range(first, first + call.integer("count"))
+    for layer in reversed(layers) if call.attributes.get("reverse") else layers:
+        whole = _run_graph(mapped, run, given, layer)
         results = [whole[o.name] for o in graph.outputs if o.role in ("carried", "shared")]
         given |= dict(zip(carried_in, results, strict=False))
-        outputs |= {
-            o.source.replace("*", str(layer)): whole[o.name]
-            for o in graph.outputs
-            if o.role in ("data", "cache")
-        }
+        for output in graph.outputs:
+            source = output.source.replace("*", str(layer))
+            if output.role == "gradient":
+                run.outputs[f"{source}.gradient"] = whole[output.name]
+            elif output.role in ("data", "cache", "weight", "state"):
+                run.outputs[source] = whole[output.name]
     return results
 
 
-def _run_graph(
-    mapped: MappedGraph, mesh: Mesh, given: "State", state: "State", layer: int
-) -> dict[str, "Tensor"]:
+def _run_graph(mapped: MappedGraph, run: _Run, given: "State", layer: int) -> dict[str, "Tensor"]:
     """The outputs of one graph, each put together from its blocks."""
-    devices = Devices(mesh)
+    devices = Devices(run.mesh)
     shards: dict[str, Shards] = {}
     for value in mapped.graph.inputs:
-        whole = given.get(value.name)
-        if whole is None:
-            whole = state[value.source.replace("*", str(layer))]
+        whole, source = given.get(value.name), value.source.replace("*", str(layer))
+        if whole is None and value.role in ("saved", "gradient"):
+            shards[value.name] = run.kept[value.role, source]
+            continue
+        whole = run.state[source] if whole is None else whole
         whole = whole.reshape([size(dim) for dim in value.type.shape])
         shards[value.name] = devices.split(whole, value.type, mapped.shardings[value.name])
     for op in mapped.graph.ops:
         results = _run_op(op, mapped, devices, [shards[name] for name in op.operands])
         shards.update(zip(op.results, results, strict=True))
+    for output in mapped.graph.outputs:
+        if output.role in ("saved", "gradient"):
+            source = output.source.replace("*", str(layer))
+            run.kept[output.role, source] = shards[output.name]
     types = mapped.graph.types
     return {
         o.name: devices.join(shards[o.name], types[o.name], mapped.shardings[o.name])
@@ -173,6 +219,12 @@ def _local(op: Op, mapped: MappedGraph, devices: Devices, operands: list[Shards]
             case "embedding":
                 block = devices.block(device, types[op.operands[1]], shardings[op.operands[1]])
                 values = [_embedding(op, block, mine)]
+            case "embedding_grad":
+                block = devices.block(device, op.type, shardings[op.result])
+                values = [_embedding_grad(_part_of(op, mapped, devices, device), block, mine)]
+            case "iota":
+                block = devices.block(device, op.type, shardings[op.result])
+                values = [narrowed(run_op(op, mine)[0], block)]
             case "concat":
                 values = [_append(op, mapped, devices, device, mine)]
             case "dequantize":
@@ -264,6 +316,25 @@ def _embedding(op: Op, block: Block, mine: list["Tensor"]) -> "Tensor":
     ]
     order = sorted(range(len(letters[0])), key=lambda i: result.index(letters[0][i]))
     return found * here.permute(order).reshape(mask_shape)
+
+
+def _embedding_grad(op: Op, block: Block, mine: list["Tensor"]) -> "Tensor":
+    """The sums of the rows that this device holds; those of other rows fall on one more."""
+    import torch
+
+    given, ids = mine
+    at = indices_of(op).result.index(op.text("rows"))
+    held = block[at]
+    dropped = ids == op.integer("padding") if "padding" in op.attributes else torch.zeros(())
+    here = (ids >= held.start) & (ids < held.stop) & ~dropped.bool()
+    shape = [n + 1 if i == at else n for i, n in enumerate(op.type.shape)]
+    roomy = dataclasses.replace(
+        op,
+        types=(TensorType(op.type.dtype, tuple(shape)),),
+        attributes={name: value for name, value in op.attributes.items() if name != "padding"},
+    )
+    (total,) = run_op(roomy, [given, torch.where(here, ids - held.start, len(held))])
+    return total.narrow(at, 0, len(held))
 
 
 def _append(

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from ..ir.graph import Graph, Model
 from .decompose import Decompose
+from .decompose_gradients import DecomposeGradients
 from .differentiate import Differentiate
 from .fold_views import FoldViews
 from .fuse import Fuse
 from .manager import Pass, PassManager
 from .optimize import Optimize
+from .share import Share
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,18 @@ class EachGraph:
         return model.map(self.inner.run)
 
 
-def canonical_form(model: Model, manager: PassManager) -> Model:
-    """The model fused, decomposed and without views, its sizes still symbolic."""
-    for step in (EachGraph(Fuse()), EachGraph(Decompose()), FoldViews()):
+def canonical_form(model: Model, manager: PassManager, kernels: bool = False) -> Model:
+    """A model of inference fused, decomposed and without views, its sizes still symbolic; with
+    `kernels`, parts that the hardware runs as one are marked."""
+    for step in (EachGraph(Fuse()), EachGraph(Decompose(kernels)), FoldViews()):
+        model = manager.apply(step, model)
+    return model
+
+
+def canonical_training_form(model: Model, manager: PassManager) -> Model:
+    """What `training_form` gives, decomposed and without views, its sizes still symbolic."""
+    steps = (EachGraph(DecomposeGradients()), EachGraph(Decompose()), EachGraph(Share()))
+    for step in (*steps, FoldViews()):
         model = manager.apply(step, model)
     return model
 

@@ -80,6 +80,9 @@ class Cut:
             weights_bytes=int(sum(float(m.weights) for m in (*memories, *shared))),
             cache_bytes=int(self.microbatches * sum(float(m.cache) for m in memories)),
             activation_bytes=int(max(float(m.activations) for m in memories)),
+            gradient_bytes=int(sum(float(m.gradients) for m in memories)),
+            optimizer_bytes=int(sum(float(m.states) for m in memories)),
+            saved_bytes=int(sum(float(m.saved) for m in memories)),
         )
         calls = _joined(items)
         if chain.shared is not None:
@@ -97,8 +100,10 @@ def _singles(chain: Chain, call: Op) -> list[Op]:
     carried = [at for at, role in enumerate(roles) if role == "carried"]
     singles: list[Op] = []
     before = list(call.operands)
-    for layer in range(first, first + count):
-        last = layer == first + count - 1
+    layers = range(first, first + count)
+    layers = layers[::-1] if call.attributes.get("reverse") else layers
+    for layer in layers:
+        last = layer == layers[-1]
         after = call.results if last else tuple(f"{name}.{layer}" for name in call.results)
         singles.append(
             dataclasses.replace(
@@ -122,7 +127,8 @@ def _joined(items: Sequence[Op]) -> list[Op]:
         follows = last is not None and last.text("body") == body
         if last is not None and follows and _next_layer(last) == item.integer("first"):
             count = last.integer("count") + 1
-            attributes = {**last.attributes, "count": count}
+            first = min(last.integer("first"), item.integer("first"))
+            attributes = {**last.attributes, "first": first, "count": count}
             calls[-1] = dataclasses.replace(last, results=item.results, attributes=attributes)
         else:
             calls.append(item)
@@ -130,6 +136,8 @@ def _joined(items: Sequence[Op]) -> list[Op]:
 
 
 def _next_layer(call: Op) -> int:
+    if call.attributes.get("reverse"):
+        return call.integer("first") - 1
     return call.integer("first") + call.integer("count")
 
 

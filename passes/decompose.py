@@ -1,7 +1,7 @@
 """Composite operators become the primitive ones that can be split: products, reductions, maps."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ir import dims
 from ..ir.dims import Dim
@@ -19,22 +19,42 @@ class Decompose:
     """Split norms and attention into products, reductions and elementwise maps.
 
     A valid graph in, a valid graph with the same values out. Decides nothing: it exposes the
-    reductions, which are what splitting over devices turns into collectives.
+    reductions, which are what splitting over devices turns into collectives. With `kernels`,
+    the parts of one attention say so (`kernel`): the hardware runs them as one.
     """
 
+    kernels: bool = False
     name: str = "decompose"
 
     def run(self, graph: Graph) -> Graph:
         """The graph with every composite operator replaced."""
         ops: list[Op] = []
         for op in graph.ops:
-            parts = _REWRITES.get(op.kind)
-            ops.extend(parts(op, graph.operand_types(op)) if parts else [op])
+            rewrite = _REWRITES.get(op.kind)
+            parts = rewrite(op, graph.operand_types(op)) if rewrite else [op]
+            one = self.kernels and op.kind == "attention" and "indices" not in extras_of(op)
+            ops.extend(_as_kernel(op, parts) if one else parts)
         return graph.with_ops(ops)
 
 
+def _as_kernel(whole: Op, parts: list[Op]) -> list[Op]:
+    """The parts of an attention under its name; its scores name the letters of queries and keys,
+    and say what hides keys from queries."""
+    named = ("causal", "window", "chunk")
+    rules: dict[str, Attribute] = {x: whole.attributes[x] for x in named if x in whole.attributes}
+    scores = f"{whole.result}.scores"
+    marked: list[Op] = []
+    for op in parts:
+        more: dict[str, Attribute] = {"kernel": whole.result}
+        if op.result == scores:
+            more |= {"query": "s", "key": "t", **rules}
+        views = op.kind in ("reshape", "transpose")
+        marked.append(op if views else replace(op, attributes={**op.attributes, **more}))
+    return marked
+
+
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """Makes the operators that one composite operator becomes; they keep its module path."""
 
     whole: Op
@@ -61,9 +81,9 @@ class _Parts:
         return Op(op.kind, op.operands, self.whole.results, op.types, op.attributes, op.path)
 
 
-def _norm(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
+def norm_parts(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
     """x rsqrt(mean(x^2) + epsilon) w, after taking off the mean for a layer norm."""
-    indices, parts = indices_of(op), _Parts(op)
+    indices, parts = indices_of(op), Parts(op)
     own, letters, over = indices.operands[0], indices.result, op.text("over")
     rest = letters.replace(over, "")
     count = dims.size(types[0].shape[own.index(over)])
@@ -90,7 +110,7 @@ def _norm(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
 
 def _softmax(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
     """exp(x - max(x)) / sum, or x - max(x) - log(sum), in the result's dtype."""
-    indices, parts = indices_of(op), _Parts(op)
+    indices, parts = indices_of(op), Parts(op)
     (letters,), result, over = indices.operands, indices.result, op.text("over")
     rest = result.replace(over, "")
     shape = tuple(dim for dim, a in zip(op.type.shape, result, strict=True) if a != over)
@@ -111,7 +131,7 @@ def _softmax(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
     return [highest, raised, total, parts.last(last)]
 
 
-def _attention(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
+def attention_parts(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
     """Grouped queries against their keys; the division by the softmax's sum comes last, on the
     narrow result (as in FlashAttention, arXiv 2205.14135, section 3.1)."""
     query, key, value, *more = types
@@ -119,7 +139,7 @@ def _attention(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
     batch, heads, queries, width = query.shape
     groups, keys, out = key.shape[1], key.shape[2], value.shape[3]
     members = dims.size(heads) // dims.size(groups)
-    parts = _Parts(op)
+    parts = Parts(op)
 
     def typed(*shape: Dim) -> TensorType:
         return TensorType(op.type.dtype, shape)
@@ -132,9 +152,9 @@ def _attention(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
     scores = parts.op(
         "matmul", "scores", (grouped.result, op.operands[1]), square, indices="bgrsd,bgtd->bgrst"
     )
-    scaled = _scaled(op, parts, scores, extras)
-    masked = _masked(op, parts, (scores, *scaled)[-1])
-    selected = _selected(parts, (scores, *scaled, *masked)[-1], extras.get("indices"))
+    scaled = scaled_scores(op, parts, scores, extras)
+    masked = masked_scores(op, parts, (scores, *scaled)[-1])
+    selected = selected_scores(parts, (scores, *scaled, *masked)[-1], extras.get("indices"))
     seen = (scores, *scaled, *masked, *selected)[-1].result
     highest = parts.reduce("highest", seen, narrow, "bgrst->bgrs", "max", "a")
     sunk = _sunk(parts, highest, extras.get("sinks"))
@@ -163,7 +183,7 @@ Extras = Mapping[str, tuple[str, TensorType]]
 """The operands that attention has after queries, keys and values, by what they are."""
 
 
-def _scaled(op: Op, parts: _Parts, scores: Op, extras: Extras) -> list[Op]:
+def scaled_scores(op: Op, parts: Parts, scores: Op, extras: Extras) -> list[Op]:
     """Scores times the scale, capped and with a mask added, where anything but a softmax follows:
     else the scale waits for the exponential."""
     cap = op.attributes.get("softcap")
@@ -188,7 +208,7 @@ def _scaled(op: Op, parts: _Parts, scores: Op, extras: Extras) -> list[Op]:
     return [*views, parts.map("scaled", operands, scores.type, spelt, f"{expr} + b")]
 
 
-def _masked(op: Op, parts: _Parts, scores: Op) -> list[Op]:
+def masked_scores(op: Op, parts: Parts, scores: Op) -> list[Op]:
     """The mask, which a single query at the end of its keys needs only for a window or chunk."""
     rules = {name: op.attributes.get(name) for name in ("window", "chunk")}
     rules = {name: value for name, value in rules.items() if value is not None}
@@ -204,7 +224,7 @@ def _masked(op: Op, parts: _Parts, scores: Op) -> list[Op]:
     return [parts.op("mask", "masked", (scores.result,), scores.type, indices=indices, **more)]
 
 
-def _selected(parts: _Parts, scores: Op, indices: tuple[str, TensorType] | None) -> list[Op]:
+def selected_scores(parts: Parts, scores: Op, indices: tuple[str, TensorType] | None) -> list[Op]:
     """Scores of keys that a query did not select at minus infinity."""
     if indices is None:
         return []
@@ -223,7 +243,7 @@ def _selected(parts: _Parts, scores: Op, indices: tuple[str, TensorType] | None)
     return [none, one, marked, kept]
 
 
-def _sunk(parts: _Parts, highest: Op, sinks: tuple[str, TensorType] | None) -> list[Op]:
+def _sunk(parts: Parts, highest: Op, sinks: tuple[str, TensorType] | None) -> list[Op]:
     """The sinks by group and member, and the highest score with them."""
     if sinks is None:
         return []
@@ -236,7 +256,7 @@ def _sunk(parts: _Parts, highest: Op, sinks: tuple[str, TensorType] | None) -> l
 
 def _experts(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
     """Two products with the chosen matrices, the activation and the choices' weights between."""
-    roles, parts = parts_of(op), _Parts(op)
+    roles, parts = parts_of(op), Parts(op)
     indices = indices_of(op)
     x, index, scale, up, down, *biases = op.operands
     (x_, index_, scale_, up_, down_, *_), result = indices.operands, indices.result
@@ -298,8 +318,8 @@ def _experts(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
 
 
 _REWRITES: dict[str, Callable[[Op, tuple[TensorType, ...]], list[Op]]] = {
-    "norm": _norm,
-    "attention": _attention,
+    "norm": norm_parts,
+    "attention": attention_parts,
     "softmax": _softmax,
     "experts": _experts,
 }

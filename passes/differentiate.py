@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from ..ir.errors import UserError
+from ..ir.expression import LETTERS
 from ..ir.graph import Graph, Input, Model, Op, Output, TensorType
 from ..ir.kinds import kind_of
 from ..ir.operators.flow import is_floating
@@ -28,7 +29,8 @@ class Differentiate:
 
     - `loss`: the mean over tokens of the cross-entropy of the logits of a token against the label
       one place on, in float32; labels equal to `ignore`, and the last token of a sequence, do not
-      count. `labels` is a data input like `input_ids`. There is no dropout.
+      count. `labels` is a data input like `input_ids`. There is no dropout. What the model yields
+      under `loss.` and a name (the loss of its prediction layers) is added.
     - of every parameter that the loss depends on an output of role `gradient`. A parameter that
       is used several times (tied, or shared by layers) has one, the sum.
 
@@ -80,12 +82,14 @@ def _with_loss(model: Model, ignore: int) -> Model:
     if logits is None:
         raise UserError(f"{model.name}: no logits, so no loss")
     (*tokens, _) = main.types[logits].shape
-    labels = Input("labels", TensorType("int64", tuple(tokens)), "data", "labels")
+    named = (value for value in main.inputs if value.source == "labels")
+    labels = next(named, Input("labels", TensorType("int64", tuple(tokens)), "data", "labels"))
+    more = [o.name for o in main.outputs if o.source.startswith("loss.")]
     letters = "bs"[-len(tokens) :]
     loss = Op(
         "cross_entropy",
         (logits, labels.name),
-        ("loss",),
+        ("loss.main" if more else "loss",),
         (TensorType("float32", ()),),
         {
             "indices": f"{letters}v,{letters}->",
@@ -95,10 +99,15 @@ def _with_loss(model: Model, ignore: int) -> Model:
             "ignore": ignore,
         },
     )
+    ops = [loss]
+    if more:
+        terms = (loss.result, *more)
+        expr = " + ".join(LETTERS[: len(terms)])
+        attributes = {"indices": f"{',' * len(more)}->", "expr": expr}
+        ops.append(Op("elementwise", terms, ("loss",), loss.types, attributes))
     outputs = [Output("loss", "data", "loss") if o.source == "logits" else o for o in main.outputs]
-    changed = replace(
-        main, inputs=(*main.inputs, labels), ops=(*main.ops, loss), outputs=tuple(outputs)
-    )
+    inputs = main.inputs if labels in main.inputs else (*main.inputs, labels)
+    changed = replace(main, inputs=inputs, ops=(*main.ops, *ops), outputs=tuple(outputs))
     return replace(model, graphs={**model.graphs, "main": changed})
 
 

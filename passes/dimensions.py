@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Literal
 
-from ..ir.dims import Polynomial
+from ..ir.dims import Polynomial, symbol
 from ..ir.graph import Graph, Op
 from ..ir.kinds import indices_of
 
@@ -37,7 +37,7 @@ def roles_of(graph: Graph) -> Roles:
     for op in graph.ops:
         if op.operands and weights.issuperset(op.operands):
             weights.update(op.results)
-        elif op.kind == "matmul" and not weights & set(op.operands):
+        elif op.kind == "matmul" and not weights & set(op.operands) and not _sums_tokens(graph, op):
             parts |= _attention_parts(graph, op, classes)
     for op in graph.ops:
         if op.kind != "concat":
@@ -56,6 +56,13 @@ def head_groups(graphs: Iterable[Graph]) -> int:
             if roles.parts.get(class_) == "head" and isinstance(size, int):
                 sizes.add(size)
     return gcd(*sizes) or 1
+
+
+def _sums_tokens(graph: Graph, op: Op) -> bool:
+    """Whether a product sums over the sequences of a batch: it is the gradient of a weight."""
+    indices = indices_of(op)
+    pairs = zip(indices.operands[0], graph.types[op.operands[0]].shape, strict=True)
+    return any(letter in indices.reduced and dim == symbol("batch") for letter, dim in pairs)
 
 
 def _attention_parts(graph: Graph, op: Op, classes: dict[tuple[str, int], int]) -> dict[int, Part]:

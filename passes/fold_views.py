@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..ir.dims import Dim
-from ..ir.errors import VerificationError
-from ..ir.graph import Attribute, Graph, Model, Op, TensorType
+from ..ir.errors import UserError, VerificationError
+from ..ir.graph import Attribute, Graph, Model, Op, Role, TensorType, forward_bodies
 from ..ir.kinds import indices_of
 from ..ir.operators.quantized import renamed_blocks
 from .classes import Classes
@@ -132,6 +132,16 @@ def _has_letters(op: Op) -> bool:
     return op.kind not in ("repeat", "reshape", "transpose")
 
 
+KEPT: tuple[Role, ...] = ("saved", "gradient", "weight", "state")
+"""Roles of what a graph yields for others to read."""
+
+
+def _kept_as(role: Role, source: str, body: str) -> tuple[str, str, str]:
+    """What names a kept value, where `body` runs the layer forward; a gradient is split like its
+    weight."""
+    return ("weight" if role == "gradient" else role), source, body if "*" in source else ""
+
+
 @dataclass(frozen=True)
 class _Stored:
     """Where a value is kept: the value that holds it, and for each of its leaves the place among
@@ -158,6 +168,7 @@ class _Folding:
         for graph in model.graphs.values():
             for op in graph.ops:
                 self._relate(graph, op)
+        self._relate_kept()
         for graph in model.graphs.values():
             for op in graph.ops:
                 if _has_letters(op):
@@ -247,6 +258,37 @@ class _Folding:
         pairs = zip(self._nodes(graph, outside), self._nodes(other, inside), strict=True)
         for at, (a, b) in enumerate(pairs):
             self._unify([a], [b], dataclasses.replace(seam, loose=frozenset({at})))
+
+    def _relate_kept(self) -> None:
+        """What one graph keeps for others is split alike in all; a gradient, and what becomes of
+        a weight, like the weight."""
+        bodies = forward_bodies(op for op in self.model.main.ops if op.kind == "repeat")
+        kept = {
+            _kept_as(output.role, output.source, bodies.get(graph.name, graph.name))
+            for graph in self.model.graphs.values()
+            for output in graph.outputs
+            if output.role in KEPT
+        }
+        first: dict[tuple[str, str, str], tuple[Graph, str]] = {}
+        for graph in self.model.graphs.values():
+            body = bodies.get(graph.name, graph.name)
+            for value in graph.inputs:
+                key = _kept_as(value.role, value.source, body)
+                if key in kept:
+                    other, name = first.setdefault(key, (graph, value.name))
+                    try:
+                        self._relate_values(other, name, graph, value.name, Seam("", "", "reads"))
+                    except _SeamNeededError as error:
+                        raise UserError(
+                            f"{value.source}: graphs {other.name} and {graph.name} take it apart "
+                            "in ways that have nothing in common"
+                        ) from error
+            for at, output in enumerate(graph.outputs):
+                if output.role in KEPT:
+                    key = _kept_as(output.role, output.source, body)
+                    other, name = first.setdefault(key, (graph, output.name))
+                    seam = Seam(graph.name, "", "yields", at)
+                    self._relate_values(other, name, graph, output.name, seam)
 
     # The folded graphs.
 

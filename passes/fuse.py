@@ -37,7 +37,7 @@ class Fuse:
     def run(self, graph: Graph) -> Graph:
         """The fused graph."""
         graph = without_dead(_rewritten(graph))
-        return without_dead(_with_chains_folded(graph))
+        return without_dead(with_chains_folded(graph))
 
 
 def without_dead(graph: Graph) -> Graph:
@@ -316,7 +316,7 @@ def _unused(letters: str) -> str:
 # Chains of elementwise operators
 
 
-def _with_chains_folded(graph: Graph) -> Graph:
+def with_chains_folded(graph: Graph) -> Graph:
     """Every elementwise operator with the ones folded in that only it reads."""
     uses = Counter(name for op in graph.ops for name in op.operands)
     uses.update(graph.output_names)

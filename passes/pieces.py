@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..ir import dims
-from ..ir.graph import Graph, Input, Model, Op, Output
+from ..ir.graph import Graph, Input, Model, Op, Output, Role
 from ..ir.kinds import graph_flops
 
 SHARED = "shared"
@@ -40,14 +40,17 @@ class Chain:
         )
 
     def first_layers(self, count: int) -> "Chain":
-        """Only the first layers, and the graphs that they need."""
+        """Only the first layers, forward, backward and updated, and the graphs that they need."""
+        taken: dict[int, int] = {}
+        for call in self._forward:
+            taken[call.integer("first")] = min(call.integer("count"), count)
+            count -= taken[call.integer("first")]
         calls: list[Op] = []
         for call in self.calls:
-            taken = min(call.integer("count"), count)
-            if taken:
-                attributes = {**call.attributes, "count": taken}
+            number = taken.get(call.integer("first"), 0)
+            if number:
+                attributes = {**call.attributes, "count": number}
                 calls.append(dataclasses.replace(call, attributes=attributes))
-            count -= taken
         used = {call.text("body") for call in calls} | ({SHARED} if self.shared else set())
         graphs = {name: graph for name, graph in self.graphs.items() if name in used}
         return Chain(graphs, tuple(calls), self.shared)
@@ -68,10 +71,15 @@ class Chain:
         return sum(call.integer("count") for call in self.calls)
 
     @property
+    def _forward(self) -> list[Op]:
+        """The calls of layers in the forward pass, and not those of pieces of the main graph."""
+        layers = (call for call in self.calls if not call.text("body").startswith("main."))
+        return [call for call in layers if call.results and not call.attributes.get("reverse")]
+
+    @property
     def layers(self) -> int:
-        """Repeated layers: what is called by a layer's graph and not a piece of the main one."""
-        mains = [call for call in self.calls if call.text("body").startswith("main.")]
-        return self.pieces - len(mains)
+        """Repeated layers."""
+        return sum(call.integer("count") for call in self._forward)
 
     @property
     def flops(self) -> int:
@@ -103,7 +111,7 @@ def chain_of(model: Model, with_head: bool = True) -> Chain:
     Without the head only the layers (and what they share) are kept: the hidden states come from
     outside, as in measurements of single layers.
     """
-    main = model.main
+    main = _without_saved(model.main)
     read = _read_by_layers(model)
     made_anew = _made_anew(main, read)
     graphs = {name: graph for name, graph in model.graphs.items() if name != "main"}
@@ -130,11 +138,15 @@ def chain_of(model: Model, with_head: bool = True) -> Chain:
 
 
 def _segments(main: Graph) -> list[list[Op]]:
-    """Runs of ordinary operators, and the repeats one by one."""
+    """Runs of ordinary operators, and the repeats one by one; what an optimizer does is apart."""
+    states = {value.name for value in main.inputs if value.role == "state"}
     segments: list[list[Op]] = []
+    updating = False
     for op in main.ops:
+        begins = not updating and (op.kind == "update" or not states.isdisjoint(op.operands))
+        updating = updating or begins
         alone = op.kind == "repeat" or not segments or segments[-1][-1].kind == "repeat"
-        if alone:
+        if alone or begins:
             segments.append([op])
         else:
             segments[-1].append(op)
@@ -175,21 +187,39 @@ def _slice(ops: Sequence[Op], values: Collection[str], known: Collection[str] = 
     return found[::-1]
 
 
+def _without_saved(main: Graph) -> Graph:
+    """The main graph without what it says it saves for itself."""
+    outputs = tuple(output for output in main.outputs if output.role != "saved")
+    return dataclasses.replace(main, outputs=outputs)
+
+
 def _piece(
     main: Graph, name: str, ops: Sequence[Op], outputs: Sequence[str], shared: Sequence[str]
 ) -> Graph:
+    """A run of operators as a graph. Gradients stay where they are made and are read there; of
+    what else the model yields a later piece or layer may be passed a copy."""
     made = {result for op in ops for result in op.results}
     read = dict.fromkeys(n for op in ops for n in op.operands if n not in made)
     known = {value.name: value for value in main.inputs}
-    inputs = tuple(
-        known.get(n) or Input(n, main.types[n], "shared" if n in shared else "carried", n)
-        for n in read
-    )
     final = {output.name: output for output in main.outputs}
-    results = tuple(
-        final.get(n) or Output(n, "shared" if n in shared else "carried", n) for n in outputs
-    )
-    return Graph(name, inputs, tuple(ops), results)
+    inside = {op.result for op in ops}
+    later = {n for op in main.ops if op.result not in inside for n in op.operands}
+
+    def passed(n: str) -> Role:
+        return "shared" if n in shared else "carried"
+
+    inputs: list[Input] = []
+    for n in read:
+        stays = n in final and final[n].role == "gradient"
+        role, source = ("gradient", final[n].source) if stays else (passed(n), n)
+        inputs.append(known.get(n) or Input(n, main.types[n], role, source))
+    results: list[Output] = []
+    for n in outputs:
+        if n in final:
+            results.append(final[n])
+        if n not in final or (n in later and final[n].role != "gradient"):
+            results.append(Output(n, passed(n), n))
+    return Graph(name, tuple(inputs), tuple(ops), tuple(results))
 
 
 def _call(piece: Graph) -> Op:

@@ -36,6 +36,11 @@ class Letters:
             right=tuple(x for x in right if x not in left and x in indices.result),
         )
 
+    @property
+    def turned(self) -> "Letters":
+        """The letters of the product with its operands in the other order."""
+        return Letters(self.contracted, self.shared, self.right, self.left)
+
 
 @dataclass(frozen=True)
 class Right:
@@ -120,9 +125,24 @@ def form_of(layout: Layout, letters: Letters, a: Placed, b: Placed) -> Form | No
     alike = all(a.get(x, ()) == b.get(x, ()) for x in letters.contracted)
     if alike and not both:
         return "local"
-    if alike and len([x for x in letters.right if set(b.get(x, ())) & both]) == 1:
+    if alike and (reduced_axes(letters, a, b) or reduced_axes(letters.turned, b, a)):
         return "reduce"
     return "rotate" if layout == "matmul" and not alike and not both else None
+
+
+def reduced_axes(letters: Letters, a: Placed, b: Placed) -> Placed | None:
+    """Where the result of a `reduce` product lies: of letters that are cut over the same axes
+    those of the right operand move to the axes of the contraction; several of them each to the
+    mirror of its own. None where there are no such letters, or no such axes."""
+    both = set(axes_of(a, letters.left)) & set(axes_of(b, letters.right))
+    keys = [x for x in letters.right if set(b.get(x, ())) & both]
+    summed = axes_of(a, letters.contracted)
+    moved = {x: tuple(MIRROR[axis] for axis in b.get(x, ())) for x in keys}
+    if not keys or (len(keys) > 1 and not set(axes_of(moved, keys)) <= set(summed)):
+        return None
+    free = {x: a.get(x, ()) or b.get(x, ()) for x in (*letters.shared, *letters.left)}
+    free |= {x: b.get(x, ()) for x in letters.right}
+    return free | (moved if len(keys) > 1 else {keys[0]: summed})
 
 
 def localized(letters: Letters, a: Placed, b: Placed) -> tuple[Placed, Placed]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..ir import dims
+from ..ir.dims import Polynomial
 from ..ir.errors import UserError, VerificationError
 from ..ir.graph import Attribute, Graph, Input, Op, Output, TensorType
 from ..ir.kinds import Indices, indices_of
@@ -38,7 +39,7 @@ class Shard:
 
     A valid graph without views in, a mapped graph with the same values out. Partial results are
     summed where they arise. Weights, caches and model inputs lie where their first use wants
-    them; `given` says where some inputs lie already, `wanted` where outputs must end. Raises
+    them; `given` says where some inputs lie already, `wanted` where some outputs must end. Raises
     UserError for an operator that no rule can split.
     """
 
@@ -51,7 +52,9 @@ class Shard:
         """The graph with a sharding for every value."""
         values = Values(dict(graph.types))
         roles = roles_of(graph)
-        return _Sharder(self.layout, graph, wanted or {}, given or {}, values, roles).mapped()
+        wanted = wanted or {}
+        aims = _aims(graph, wanted)
+        return _Sharder(self.layout, graph, wanted, given or {}, aims, values, roles).mapped()
 
 
 def carried_sharding(layout: Layout, type_: TensorType) -> Sharding:
@@ -69,12 +72,26 @@ def carried_sharding(layout: Layout, type_: TensorType) -> Sharding:
     return Sharding(tuple(axes))
 
 
+def _aims(graph: Graph, wanted: Places) -> dict[str, Sharding]:
+    """Where values had best lie: outputs as wanted, and what they are the sum of likewise."""
+    aims = dict(wanted)
+    for op in reversed(graph.ops):
+        aim = aims.get(op.result)
+        if op.kind == "elementwise" and aim is not None:
+            indices = indices_of(op)
+            alike = zip(op.operands, indices.operands, strict=True)
+            for name in (name for name, letters in alike if letters == indices.result):
+                aims.setdefault(name, aim)
+    return aims
+
+
 @dataclass
 class _Sharder:
     layout: Layout
     graph: Graph
     wanted: Places
     given: Places
+    aims: Places
     values: Values
     roles: Roles
     waiting: dict[str, Op] = field(default_factory=dict[str, Op])
@@ -114,7 +131,7 @@ class _Sharder:
 
     def _output(self, output: Output) -> str:
         name = output.name
-        if output.role == "shared" and name in self.wanted:
+        if name in self.wanted:
             return self._moved(name, self.wanted[name])
         if output.role == "carried":
             return self._moved(name, carried_sharding(self.layout, self.values.types[name]))
@@ -137,7 +154,7 @@ class _Sharder:
         tokens = {
             str(at): ROWS
             for at, dim in enumerate(type_.shape)
-            if isinstance(dim, dims.Polynomial) and dim != dims.symbol("batch")
+            if isinstance(dim, Polynomial) and dim != dims.symbol("batch")
         }
         placed = {str(at): axes for at, axes in enumerate(now.axes)} | tokens
         cut = without_clashes(placed, tokens)
@@ -158,6 +175,8 @@ class _Sharder:
             self._matmul(op, indices_of(op))
         elif op.kind == "embedding":
             self._embedding(op, indices_of(op))
+        elif op.kind == "embedding_grad":
+            self._embedding_grad(op, indices_of(op))
         elif op.kind == "chosen_matmul":
             self._chosen(op, indices_of(op))
         else:
@@ -259,7 +278,7 @@ class _Sharder:
         return (
             any(value.name == grown[0] and value.role == "cache" for value in self.graph.inputs)
             and along in grown[1]
-            and isinstance(op.type.shape[indices.result.index(along)], dims.Polynomial)
+            and isinstance(op.type.shape[indices.result.index(along)], Polynomial)
             and not any(along in letters for _, letters in fresh)
         )
 
@@ -283,6 +302,22 @@ class _Sharder:
         operands = (
             self._demand(op.operands[0], ids, {}),
             self._demand(op.operands[1], table, axes),
+        )
+        self._result(op, operands, indices, axes)
+
+    def _embedding_grad(self, op: Op, indices: Indices) -> None:
+        """The table's gradient lies as the table; every core sees all tokens of its features."""
+        given, ids = indices.operands
+        row = op.text("rows")
+        new = [letter for letter in given if letter not in ids]
+        aim = self.aims.get(op.result)
+        if aim is not None:
+            axes: Placed = dict(zip(indices.result, aim.axes, strict=True))
+        else:
+            axes = {row: ROWS, **dict.fromkeys(new[-1:], COLUMNS)}
+        operands = (
+            self._demand(op.operands[0], given, axes),
+            self._demand(op.operands[1], ids, {}),
         )
         self._result(op, operands, indices, axes)
 
@@ -348,22 +383,42 @@ class _Sharder:
             return
         free = {x: a.get(x, ()) or b.get(x, ()) for x in indices.result}
         if form == "reduce":
-            both = set(axes_of(a, letters.left)) & set(axes_of(b, letters.right))
-            (key,) = [x for x in letters.right if set(b.get(x, ())) & both]
-            free[key] = axes_of(a, letters.contracted)
+            free, turned = self._reduced(op, letters, a, b)
+            op, operands = (_turned(op, indices), operands[::-1]) if turned else (op, operands)
         attributes: dict[str, Attribute] = {**op.attributes, "form": form}
         grid = dataclasses.replace(op, kind="grid_matmul", operands=operands, attributes=attributes)
         cut = tuple(free[letter] for letter in indices.result)
         self.values.append(grid, Sharding(cut))
+
+    def _reduced(
+        self, op: Op, letters: products.Letters, a: Placed, b: Placed
+    ) -> tuple[Placed, bool]:
+        """Where the result of a `reduce` product lies, and whether its operands change places for
+        that: so that it lies as it is wanted, else so that tokens lie over the rows."""
+        straight = products.reduced_axes(letters, a, b)
+        turned = products.reduced_axes(letters.turned, b, a)
+        if straight is None or turned is None:
+            found = straight if turned is None else turned
+            assert found is not None
+            return found, straight is None
+        swap = self._misfit(op, turned) < self._misfit(op, straight)
+        return (turned if swap else straight), swap
+
+    def _misfit(self, op: Op, axes: Placed) -> int:
+        """How many dimensions of a result that lies so lie otherwise than they should."""
+        cut = [axes[letter] for letter in indices_of(op).result]
+        aim = self.aims.get(op.result)
+        if aim is not None:
+            return sum(own != wanted for own, wanted in zip(cut, aim.axes, strict=True))
+        pairs = zip(cut, op.type.shape, strict=True)
+        return sum(not set(own) <= set(ROWS) for own, dim in pairs if isinstance(dim, Polynomial))
 
     def _activation_first(self, op: Op, indices: Indices) -> tuple[Op, Indices]:
         """The product with its operands swapped where only the right one has a place."""
         left, right = op.operands
         if left in self.values.shardings or right not in self.values.shardings:
             return op, indices
-        first, second = indices.operands
-        attributes = {**op.attributes, "indices": f"{second},{first}->{indices.result}"}
-        op = dataclasses.replace(op, operands=(right, left), attributes=attributes)
+        op = dataclasses.replace(_turned(op, indices), operands=(right, left))
         return op, indices_of(op)
 
     def _tokens_over_rows(self, name: str, letters: str) -> Placed:
@@ -372,7 +427,7 @@ class _Sharder:
         tokens = (
             letter
             for letter, dim in zip(letters, shape, strict=True)
-            if isinstance(dim, dims.Polynomial) and dim != dims.symbol("batch")
+            if isinstance(dim, Polynomial) and dim != dims.symbol("batch")
         )
         return dict.fromkeys([*tokens][:1], ROWS)
 
@@ -387,6 +442,13 @@ class _Sharder:
                 for x, dim in zip(letters, shape, strict=True)
             },
         )
+
+
+def _turned(op: Op, indices: Indices) -> Op:
+    """A product whose operands will be given in the other order."""
+    first, second = indices.operands
+    attributes = {**op.attributes, "indices": f"{second},{first}->{indices.result}"}
+    return dataclasses.replace(op, attributes=attributes)
 
 
 def described(op: Op) -> str:

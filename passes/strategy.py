@@ -13,7 +13,9 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend.extents import extent
 from ..backend.handover import least_cycles
+from ..backend.replicas import least_cycles as least_gradient_cycles
 from ..backend.workload import PieceCosts, pieces_of
 from ..ir.graph import Op
 from ..ir.hardware import Hardware, Wafer
@@ -103,6 +105,7 @@ class Bounded:
     regions: Regions
     layout: Layout
     microbatches: int
+    replicas: int = 1
 
     @cached_property
     def _clock(self) -> float:
@@ -114,10 +117,42 @@ class Bounded:
     @cached_property
     def path(self) -> Floats:
         """Cycles of one micro-batch through all pieces, passing between stages left out."""
+        return self._summed(self._running)
+
+    @cached_property
+    def updating(self) -> Floats:
+        """Cycles of the optimizer, once a step."""
+        return self._summed([call for call in self.chain.calls if self._updates(call)])
+
+    @cached_property
+    def summing(self) -> Floats:
+        """Cycles to sum the gradients of a stage that has them all over the replicas."""
+        if self.replicas == 1:
+            return np.zeros(self.regions.rows.shape)
+        held = [
+            self._full(self.pieces[call.text("body")].memory.gradients) * call.integer("count")
+            for call in self.chain.calls
+        ]
+        sizes = self.regions.sizes(self.layout)
+        rows, columns = (extent(axes, sizes) for axes in (ROWS, COLUMNS))
+        gradients = np.sum(held, axis=0)
+        return least_gradient_cycles(self.hardware, gradients, self.replicas, rows, columns) * (
+            gradients > 0
+        )
+
+    def _summed(self, calls: Sequence[Op]) -> Floats:
         total = np.zeros(self.regions.rows.shape)
-        for call in self.chain.calls:
+        for call in calls:
             total = total + self._cycles(call.text("body")) * call.integer("count")
         return total
+
+    def _updates(self, call: Op) -> bool:
+        return self.pieces[call.text("body")].mapped.updates
+
+    @property
+    def _running(self) -> list[Op]:
+        """The calls that every micro-batch runs."""
+        return [call for call in self.chain.calls if not self._updates(call)]
 
     def _cycles(self, name: str) -> Floats:
         return self._full(self.pieces[name].bound.cycles)
@@ -136,7 +171,7 @@ class Bounded:
         is no shorter."""
         alone = [
             self._cycles(call.text("body")) + (self.shared if self._reads_shared(call) else 0.0)
-            for call in self.chain.calls
+            for call in self._running
         ]
         return np.max(alone, axis=0)
 
@@ -170,14 +205,15 @@ class Bounded:
     @cached_property
     def stages_needed(self) -> Floats:
         """Stages that the memory asks for; infinite where a single piece does not fit."""
-        room = self.hardware.core.usable_bytes - self.transient
+        room = self.hardware.core_bytes - self.transient
         needed, left = np.ones_like(room), room.copy()
         for call in self.chain.calls:
             each, count = self._held(call.text("body")), call.integer("count")
-            here = np.minimum(count, np.floor(np.maximum(left, 0) / each))
-            capacity = np.floor(np.maximum(room, 0) / each)
-            rest = count - here
+            each = np.maximum(each, 1.0)
             with np.errstate(divide="ignore", invalid="ignore"):
+                here = np.minimum(count, np.floor(np.maximum(left, 0) / each))
+                capacity = np.floor(np.maximum(room, 0) / each)
+                rest = count - here
                 more = np.where(rest > 0, np.ceil(rest / capacity), 0.0)
                 in_last = np.where(more > 0, rest - (more - 1) * capacity, here)
             needed = needed + more
@@ -192,12 +228,13 @@ class Bounded:
 
     def latency_s(self, stages: Floats) -> Floats:
         """A bound on a step: one micro-batch through all stages, the others behind it at the pace
-        of a stage that is no shorter than the average and the longest piece."""
+        of a stage that is no shorter than the average and the longest piece, then the optimizer."""
         stages = np.maximum(stages, 1)
         work = self.path + self._making_shared(stages) * self.shared
         chain = work + (stages - 1) * self.handover
         pace = np.maximum(work / stages, self.longest)
-        return (chain + (self.microbatches - 1) * pace) / self._clock
+        ending = self.summing + self.updating / stages
+        return (chain + (self.microbatches - 1) * pace + ending) / self._clock
 
 
 @dataclass(frozen=True)
@@ -247,12 +284,10 @@ class Search:
             if split.microbatch not in known:
                 known[split.microbatch] = self._pieces(table, split.microbatch)
             pieces, microbatches = known[split.microbatch], split.microbatches
-            bounds.append(
-                (
-                    split,
-                    Bounded(self.hardware, self.chain, pieces, table, self.layout, microbatches),
-                )
+            bounded = Bounded(
+                self.hardware, self.chain, pieces, table, self.layout, microbatches, split.dp
             )
+            bounds.append((split, bounded))
         found = [c for split, bounded in bounds for c in self._best(bounded, split, keep)]
         return found or [self._short(bounded, split) for split, bounded in bounds]
 
@@ -345,5 +380,6 @@ class Search:
             layout=self.layout,
             head_groups=int(table.head_groups[at]),
             microbatch=split.microbatch,
+            recompute=self.pins.recompute or "none",
         )
         return Candidate(strategy, bound_s, float(bounded.most_bytes[at] / stages), fits)

@@ -19,7 +19,12 @@ PLAIN_WIDTH = 100
 
 _LABEL_WIDTH = 16
 
-_COMPONENTS = {"noc": "network", "memory": "memory access", "bubble": "pipeline bubbles"}
+_COMPONENTS = {
+    "noc": "network",
+    "memory": "memory access",
+    "bubble": "pipeline bubbles",
+    "gradients": "sums of gradients over replicas",
+}
 """What a reader calls a key of the breakdown, where that is not the key."""
 
 _REMEDIES = {
@@ -27,6 +32,7 @@ _REMEDIES = {
     "noc": "fewer hops (a smaller --region), faster or wider links",
     "memory": "more ports or bandwidth of the memory",
     "bubble": "more micro-batches (a larger --batch), fewer stages",
+    "gradients": "fewer replicas (dp), or a larger batch for each",
 }
 _SHARE_SHOWN = 0.005
 
@@ -86,7 +92,7 @@ def _shortage(short: Infeasibility) -> str:
 
 
 def _rows(result: Result) -> Iterator[tuple[str, str]]:
-    step = "token" if result.workload.phase == "decode" else "prompt"
+    step = {"decode": "token", "train": "step"}.get(result.workload.phase, "prompt")
     short = any(line.resource != "constraint" for line in result.infeasible)
     if_it_fit = ", if it fitted" if short else ""
     yield "Mapped", _mapped(result)
@@ -110,6 +116,8 @@ def _rows(result: Result) -> Iterator[tuple[str, str]]:
         "Energy",
         f"{si(result.energy_j, 'J')} a step: {_shares(result.energy, result.energy_j, most=4)}",
     )
+    if result.cost_usd is not None:
+        yield "Cost", _cost(result.cost_usd, result.usd_per_million_tokens)
     yield "Memory", _memory(result)
     noc = result.noc
     yield (
@@ -150,13 +158,23 @@ def _plain_name(component: str) -> str:
     return _COMPONENTS.get(key, key.replace("_", " "))
 
 
+def _cost(system_usd: float, tokens_usd: float | None) -> str:
+    system = f"{three_digits(system_usd)} USD of silicon and priced parts"
+    if tokens_usd is None:
+        return system
+    return f"{system}; {three_digits(tokens_usd)} USD a million tokens with power"
+
+
 def _memory(result: Result) -> str:
     memory = result.memory
     share = memory.peak_core_bytes / memory.core_capacity_bytes
+    kept = f"KV cache {size(memory.kv_bytes)}"
+    if result.workload.phase == "train":
+        kept = f"gradients {size(memory.gradient_bytes)}, optimizer {size(memory.optimizer_bytes)}"
     return (
         f"fullest core {size(memory.peak_core_bytes)} of {size(memory.core_capacity_bytes)} "
-        f"({percent(share)}); in all weights {size(memory.weights_bytes)}, "
-        f"KV cache {size(memory.kv_bytes)}, activations {size(memory.activation_bytes)}"
+        f"({percent(share)}); in all weights {size(memory.weights_bytes)}, {kept}, "
+        f"activations {size(memory.activation_bytes)}"
     )
 
 

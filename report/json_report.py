@@ -54,6 +54,8 @@ def to_json(result: Result, timings: Timings, version: str) -> dict[str, Any]:
         "operators": [_plain(operator) for operator in result.operators],
         "tried": [_plain(tried) for tried in result.tried],
         "limits": list(result.limits),
+        "cost_usd": result.cost_usd,
+        "usd_per_million_tokens": result.usd_per_million_tokens,
     }
     _check_finite(report, "")
     return report

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from wscc.cli.arguments import Help, read_arguments
+from wscc.cli.arguments import read_arguments
+from wscc.cli.asked import Help
 from wscc.ir.result import Result
 
 ROOT = Path(__file__).parents[1]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..graph import Op
 from ..kind import Gradient, Indices, Tape, parse_equation
+from .tensors import aligned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,12 +72,18 @@ def differentiated(
             inputs = [value.detach().requires_grad_() for value in operands[:count]]
             results = forward(made, inputs)
         outputs = [results[at] for at in op.integers("given")]
+        letters, wanted = parse_equation(op.text("indices"))
+        made_letters = op.text("results").split(",")
         gradients = [
-            gradient.to(output.dtype)
-            for gradient, output in zip(operands[count:], outputs, strict=True)
+            aligned(gradient, own, made_letters[at]).to(results[at].dtype)
+            for gradient, own, at in zip(
+                operands[count:], letters[count:], op.integers("given"), strict=True
+            )
         ]
-        return torch.autograd.grad(
+        found = torch.autograd.grad(
             outputs, inputs, gradients, allow_unused=True, materialize_grads=True
         )
+        rows = zip(found, letters[:count], wanted, strict=True)
+        return tuple(aligned(value, own, target) for value, own, target in rows)
 
     return reference

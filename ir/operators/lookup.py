@@ -69,9 +69,10 @@ KINDS = (
     OpKind(
         name="embedding_grad",
         doc="""The gradient of a table of which rows were looked up: for each of its `rows` the
-        sum of the gradients of all results that were that row, but none for `padding`.""",
+        sum of the gradients of all results that were that row, but none for `padding`. Which rows
+        a part of the table holds follows from where it lies.""",
         operands=2,
-        indices=stated(reduced="sum", whole="rows"),
+        indices=stated(reduced="sum"),
         creates=True,
         reference=_embedding_grad,
     ),

@@ -50,7 +50,7 @@ def _iota(op: Op, operands: Sequence["Tensor"]) -> "Tensor":
 
 def _iota_indices(op: Op) -> Indices:
     (_, result) = letters_of(op)
-    return Indices((), result, whole=frozenset(result))
+    return Indices((), result)
 
 
 def _check_iota(op: Op, types: Types) -> None:
@@ -76,7 +76,7 @@ KINDS = (
     OpKind(
         name="iota",
         doc="""The numbers `start`, `start` + `step`, and so on (both dimensions), along the one
-        letter of the result.""",
+        letter of the result. A part of them follows from where it lies.""",
         operands=0,
         indices=_iota_indices,
         check=_check_iota,

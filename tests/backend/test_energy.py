@@ -98,7 +98,7 @@ def test_components_are_known_and_none_is_negative(
     hardware = make_hardware()
     for cost in costs_of(make_graph, hardware):
         energy = op_energy_j(hardware, cost, devices=6)
-        assert set(energy) == set(COMPONENTS) - {"memory", "leakage", "regulator_loss"}
+        assert set(energy) == set(COMPONENTS) - {"leakage", "regulator_loss"}
         assert min(energy.values()) >= 0
 
 

@@ -5,11 +5,14 @@ from dataclasses import replace
 from math import isclose
 
 import pytest
-from wscc.backend.energy import COMPONENTS, leakage_w
+from wscc.backend.energy import COMPONENTS
 from wscc.backend.evaluate import Evaluation, evaluate
-from wscc.ir.hardware import DeadCore, Hardware
+from wscc.backend.physics.cost import cost
+from wscc.backend.physics.power import power, static_power
+from wscc.ir.hardware import DeadCore, Economy, Hardware
 from wscc.ir.program import CoreMemory, Program
 from wscc.ir.result import FIDELITIES, Fidelity, Result
+from wscc.ir.technology import Memory
 
 Compile = Callable[..., Program]
 MakeHardware = Callable[..., Hardware]
@@ -55,7 +58,8 @@ def test_times_and_energies_sum_up(program: Program, fidelity: Fidelity) -> None
     assert min(result.breakdown.values()) >= 0
     assert min(result.energy.values()) >= 0
     assert result.power_w == pytest.approx(result.energy_j / result.latency_s)
-    assert result.energy["leakage"] == pytest.approx(leakage_w(program.hardware) * result.latency_s)
+    leakage_j = static_power(program.hardware) * result.latency_s
+    assert result.energy["leakage"] == pytest.approx(leakage_j)
 
 
 def test_the_bound_is_a_lower_bound(program: Program) -> None:
@@ -73,8 +77,39 @@ def test_links_are_never_used_more_than_always(program: Program) -> None:
 
 def test_power_lies_between_leakage_and_peak_and_nameplate(program: Program) -> None:
     result = evaluate(program, "fluid")
-    assert leakage_w(program.hardware) < result.power_w <= result.power_peak_w
+    assert static_power(program.hardware) < result.power_w <= result.power_peak_w
     assert result.power_peak_w <= result.power_nameplate_w
+
+
+def test_regulators_and_memory_draw_beside_the_operators(
+    compile_small: Compile, make_hardware: MakeHardware
+) -> None:
+    """A loss of a quarter on everything behind regulators, and 84 dies with 2 W of memory each."""
+    dram = Memory("dram", "stacked", 1e9, 1e12, power_w=2.0)
+    hardware = make_hardware(die={"memories": (dram,)}, wafer={"regulator_efficiency": 0.8})
+    pins = {"dp": 1, "pp": 1, "region": (24, 16)}
+    plain = evaluate(compile_small(hardware=make_hardware(), **pins))
+    result = evaluate(compile_small(hardware=hardware, **pins))
+    assert result.latency_s == pytest.approx(plain.latency_s)
+    assert result.energy["memory"] == pytest.approx(168 * result.latency_s)
+    assert result.energy["regulator_loss"] == pytest.approx(result.energy_j / 5)
+    assert result.power_peak_w == pytest.approx((plain.power_peak_w + 168) / 0.8)
+    assert result.power_nameplate_w == pytest.approx(float(power(hardware)))
+
+
+def test_money_is_in_the_result_where_the_spec_says_enough(
+    compile_small: Compile, make_hardware: MakeHardware
+) -> None:
+    hardware, pins = make_hardware(), {"dp": 1, "pp": 1, "region": (24, 16)}
+    silent = replace(hardware, economy=None)
+    result = evaluate(compile_small(hardware=silent, **pins))
+    assert result.cost_usd == pytest.approx(float(cost(hardware)))
+    assert result.usd_per_million_tokens is None
+    economy = Economy(lifetime_s=1e8, electricity_usd_per_j=2e-8, utilization=0.5)
+    result = evaluate(compile_small(hardware=replace(hardware, economy=economy), **pins))
+    assert result.cost_usd is not None
+    usd_per_s = result.cost_usd / 5e7 + result.power_w * 2e-8
+    assert result.usd_per_million_tokens == pytest.approx(1e6 * usd_per_s / result.tokens_per_s)
 
 
 def test_throughput_and_utilization_are_what_they_are_defined_as(

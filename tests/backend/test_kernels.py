@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from wscc.backend.core import product_work
 from wscc.backend.cost import Costing
 from wscc.backend.extents import Sizes
@@ -62,6 +64,66 @@ def test_a_core_with_one_of_many_experts_waits_for_the_one_that_is_chosen(
     one = product_work(wse2.core, "float16", 1, 32, 64)
     assert float(cost.cycles) == pytest.approx(float(one.cycles))
     assert float(cost.work.multiply_adds) == pytest.approx(2 / 8 * float(one.multiply_adds))
+
+
+def loaded_costs(
+    load: list[int] | None, tokens: int, cores: int, wse2: Hardware, make_graph: MakeGraph
+) -> Any:
+    """The costs of the product with experts spread over some cores."""
+    text = CHOSEN.format(tokens=tokens)
+    if load is not None:
+        text = text.replace("total = 8", f"total = 8, load = {load}")
+    mapped = make_graph(text, {"w": Sharding((("xd",), (), ()))})
+    return costs(wse2, mapped, {**MESH, "xd": cores})[0]
+
+
+LOADS = st.lists(st.integers(0, 1000), min_size=8, max_size=8).filter(
+    lambda load: 0 < 2 * max(load) <= sum(load)
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
+@given(LOADS, st.sampled_from([1, 3, 50, 400]), st.sampled_from([1, 2, 4, 8]))
+def test_time_never_falls_as_the_load_gets_more_skewed(
+    wse2: Hardware, make_graph: MakeGraph, load: list[int], tokens: int, cores: int
+) -> None:
+    """From the balanced load to some other, in steps; energy follows the average of all cores."""
+    balanced = loaded_costs(None, tokens, cores, wse2, make_graph)
+    before = float(balanced.cycles)
+    for step in (0, 1, 2, 3, 4):
+        mixed = [(4 - step) * sum(load) + step * 8 * part for part in load]
+        cost = loaded_costs(mixed, tokens, cores, wse2, make_graph)
+        if step == 0:
+            assert float(cost.cycles) == before
+        assert float(cost.cycles) >= before
+        assert float(cost.work.multiply_adds) == pytest.approx(float(balanced.work.multiply_adds))
+        before = float(cost.cycles)
+
+
+def test_the_core_with_the_busiest_expert_sets_the_pace(
+    wse2: Hardware, make_graph: MakeGraph
+) -> None:
+    """Every token takes the first expert: its core multiplies all of them, whoever has the rest."""
+    cost = loaded_costs([7, 1, 1, 1, 1, 1, 1, 1], 400, 8, wse2, make_graph)
+    one = product_work(wse2.core, "float16", 400, 32, 64)
+    assert float(cost.cycles) == pytest.approx(float(one.cycles))
+    balanced = loaded_costs(None, 400, 8, wse2, make_graph)
+    assert 3 * float(balanced.cycles) < float(cost.cycles) < 4 * float(balanced.cycles)
+
+
+def test_experts_without_weights_take_no_time_and_no_energy(
+    wse2: Hardware, make_graph: MakeGraph
+) -> None:
+    def cost(total: str) -> Any:
+        text = CHOSEN.format(tokens=64).replace("total = 8", total)
+        return costs(wse2, make_graph(text, {}))[0]
+
+    plain = cost("total = 8")
+    busy = cost(f"total = 10, load = {[*[1] * 8, 0, 0]}")
+    idle = cost(f"total = 10, load = {[*[1] * 8, 4, 4]}")
+    assert float(busy.work.multiply_adds) == pytest.approx(float(plain.work.multiply_adds))
+    assert float(idle.work.multiply_adds) == pytest.approx(float(plain.work.multiply_adds) / 2)
+    assert float(idle.cycles) < float(busy.cycles)
 
 
 def test_chunks_are_taken_only_where_they_are_faster(wse2: Hardware, make_graph: MakeGraph) -> None:

@@ -1,5 +1,9 @@
+from pathlib import Path
+
 import pytest
-from wscc.cli.arguments import Cache, Check, Help, Job, Run, Show, Talk, read_arguments
+from wscc.cli.arguments import read_arguments
+from wscc.cli.asked import Cache, Check, Help, Job, Run, Show, Talk
+from wscc.cli.model_options import ModelOptions
 from wscc.cli.pins import Pins, read_pins
 from wscc.ir.errors import UserError
 
@@ -25,6 +29,7 @@ def test_a_run_needs_no_flags_but_a_wafer_and_a_model() -> None:
 def test_every_flag_of_a_run_is_read() -> None:
     line = (
         "--phase decode --batch 8 --sequence 1024 --context 4096 --dtype float16 --fidelity bound "
+        "--part all --image-tokens 64 "
         "--region 420x660 --mapping dp=2,pp=3,microbatch=4 --layers 1 --set a=1 --set b=64KiB "
         "--seed 7 --json -o out -vv --no-cache --print-after place --dump-ir ir"
     )
@@ -36,7 +41,7 @@ def test_every_flag_of_a_run_is_read() -> None:
             batch=8,
             sequence=1024,
             context=4096,
-            dtype="float16",
+            options=ModelOptions(dtype="float16", part="all", image_tokens=64),
             fidelity="bound",
             pins=Pins(dp=2, pp=3, region=(420, 660), microbatch=4),
             layers=1,
@@ -49,6 +54,29 @@ def test_every_flag_of_a_run_is_read() -> None:
         print_after="place",
         dump_ir="ir",
     )
+
+
+def test_a_load_of_experts_is_a_list_or_a_file_of_one(tmp_path: Path) -> None:
+    file = tmp_path / "load.json"
+    file.write_text("[0.5, 0.25, 0, 1]")
+    assert job("--expert-load", "3, 1,0").options.expert_load == (3, 1, 0)
+    assert job("--expert-load", f"@{file}").options.expert_load == (5 * 10**8, 25 * 10**7, 0, 10**9)
+    assert job().options.expert_load is None
+    file.write_text("[1, ")
+    assert "load.json is no JSON list" in refused(*FILES, "--expert-load", f"@{file}")
+    assert "no such" in refused(*FILES, "--expert-load", f"@{file}x").lower()
+    assert "'x' is no number" in refused(*FILES, "--expert-load", "1,x")
+    assert "'' is no number" in refused(*FILES, "--expert-load", "1,,2")
+    assert "negative" in refused(*FILES, "--expert-load", "1,-2")
+    assert "all are zero" in refused(*FILES, "--expert-load", "0,0")
+
+
+def test_prediction_layers_are_counted_from_zero() -> None:
+    assert job("--prediction-layers", "2").options.prediction_layers == 2
+    assert job().options.prediction_layers == 0
+    assert "no whole number from 0" in refused(*FILES, "--prediction-layers", "-1")
+    with pytest.raises(UserError, match="no whole number from 0"):
+        ModelOptions(prediction_layers=-1)
 
 
 def test_the_verbs_are_read() -> None:
@@ -113,7 +141,7 @@ def test_what_cannot_be_read_is_one_message(line: str, message: str) -> None:
     assert refused(*line.split()) == message
 
 
-@pytest.mark.parametrize("verb", ["fmt", "verify", "validate", "diff"])
+@pytest.mark.parametrize("verb", ["validate", "diff"])
 def test_a_verb_of_later_is_refused_by_name(verb: str) -> None:
     assert refused(verb, "x") == f"error: 'wscc {verb}' is not built yet"
 
@@ -121,10 +149,9 @@ def test_a_verb_of_later_is_refused_by_name(verb: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--phase train", "error: --phase train is not built yet, expected prefill or decode"),
         (
             "--phase decod",
-            "error: --phase: 'decod' is not one of prefill, decode, did you mean 'decode'?",
+            "error: --phase: 'decod' is not one of prefill, decode, train, did you mean 'decode'?",
         ),
         ("--fidelity flit", "error: --fidelity flit is not built yet, expected bound or fluid"),
         ("--fidelity exact", "error: --fidelity: 'exact' is not one of bound, fluid"),
@@ -212,3 +239,15 @@ def test_two_different_regions_contradict_each_other() -> None:
     message = "--region 660x660 and --mapping tp=420x420 are the same pin and differ"
     with pytest.raises(UserError, match=message):
         read_pins("tp=420x420", "660x660", "decode")
+
+
+def test_pins_of_training_have_a_meaning_in_training_alone() -> None:
+    command = read_arguments([*FILES, "--phase", "train", "--mapping", "recompute=full,dp=1"])
+    assert isinstance(command, Run)
+    assert (command.job.phase, command.job.pins.recompute) == ("train", "full")
+    train = (*FILES, "--phase", "train", "--mapping")
+    assert refused(*train, "zero=1") == "error: --mapping zero=1 is not built yet"
+    assert refused(*train, "recompute=selective") == (
+        "error: --mapping recompute=selective: attention's scores are never saved, there is "
+        "nothing between none and full"
+    )

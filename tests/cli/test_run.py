@@ -326,9 +326,9 @@ def test_the_key_of_a_program_is_made_without_any_heavy_import(tmp_path: Path) -
     code = (
         "import sys\n"
         "from wscc.cli import pipeline, run\n"
-        "from wscc.cli.arguments import Job\n"
+        "from wscc.cli.asked import Job\n"
         f"job = Job('wse2', {str(path)!r})\n"
-        "run._program_key(job, pipeline.read_config(job.model, job.dtype))\n"
+        "run._program_key(job, pipeline.read_config(job.model, job.options))\n"
         "heavy = ('torch', 'transformers', 'ortools', 'pint', 'lark', 'numpy', 'rich')\n"
         "print([name for name in heavy if name in sys.modules])"
     )

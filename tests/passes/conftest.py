@@ -220,10 +220,12 @@ def _layers(call: Op) -> Iterator[Op]:
     """A call of several layers as calls of one each."""
     count, carried = call.integer("count"), call.results
     operands = call.operands
-    for at in range(count):
-        last = at == count - 1
-        results = carried if last else tuple(f"{name}.{at}" for name in carried)
-        attributes = {**call.attributes, "first": call.integer("first") + at, "count": 1}
+    layers = range(call.integer("first"), call.integer("first") + count)
+    layers = layers[::-1] if call.attributes.get("reverse") else layers
+    for layer in layers:
+        last = layer == layers[-1]
+        results = carried if last else tuple(f"{name}.{layer}" for name in carried)
+        attributes = {**call.attributes, "first": layer, "count": 1}
         yield dataclasses.replace(call, operands=operands, results=results, attributes=attributes)
         operands = (*results, *operands[len(results) :])
 

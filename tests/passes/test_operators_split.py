@@ -3,21 +3,18 @@
 from typing import Any
 
 import pytest
-import torch
-from wscc.ir.dims import size
 from wscc.ir.graph import Model, Phase
 from wscc.ir.interpreter import run_model
+from wscc.ir.random_state import random_state
 from wscc.ir.text import parse_model
 from wscc.ir.virtual import run_program
 from wscc.passes.decompose import Decompose
 from wscc.passes.dimensions import head_groups
 from wscc.passes.fold_views import FoldViews
 from wscc.passes.pieces import chain_of
+from wscc.passes.verify import TOLERANCE, compare
 
 SIZES = {"batch": 2, "sequence": 8, "context": 8}
-
-TOLERANCE = 1e-5
-"""Of the largest error to the largest value."""
 
 WAYS: tuple[tuple[Phase, str], ...] = (
     ("prefill", "matmul"),
@@ -184,34 +181,16 @@ def model_of(lines: tuple[str, ...], phase: Phase) -> Model:
     return model
 
 
-def state_of(model: Model) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(0)
-    state: dict[str, Any] = {}
-    for graph in model.bind(SIZES).graphs.values():
-        for value in graph.inputs:
-            shape = [size(dim) for dim in value.type.shape]
-            for layer in range(2):
-                source = value.source.replace("*", str(layer))
-                if "int" in value.type.dtype:
-                    dtype = getattr(torch, value.type.dtype)
-                    state[source] = torch.randint(0, 50, shape, generator=generator).to(dtype)
-                elif value.role != "carried":
-                    state[source] = torch.randn(shape, generator=generator) * 0.4
-    return state
-
-
 def assert_equal(model: Model, layout: str, make_split: Any, make_program: Any) -> None:
-    state = state_of(model)
+    state = random_state(model, SIZES)
     expected = run_model(model.bind(SIZES), state)
     folded = FoldViews().run(model.map(Decompose().run))
     groups = head_groups(chain_of(folded).graphs.values())
     for rows, columns, wanted in MESHES:
         split = make_split(layout, rows, columns, wanted if groups % wanted == 0 else 1)
         program = make_program(folded, split, SIZES["batch"])
-        found = run_program(program, state)
-        for name, value in expected.items():
-            error = (found[name].reshape(value.shape) - value).abs().max() / value.abs().max()
-            assert float(error) < TOLERANCE, (name, split)
+        for output in compare(expected, run_program(program, state)):
+            assert output.relative_error < TOLERANCE, (output, split)
 
 
 @pytest.mark.parametrize("name", LAYERS)

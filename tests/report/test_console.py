@@ -33,6 +33,17 @@ def test_what_does_not_fit_comes_first(sample_result: Result, golden: Golden) ->
     golden("infeasible.txt", shown(result))
 
 
+def test_money_is_shown_where_it_is_known(sample_result: Result) -> None:
+    made = dataclasses.replace(sample_result, cost_usd=1_234_567.0)
+    assert "Cost          1,230,000 USD of silicon and priced parts\n" in shown(made)
+    sold = dataclasses.replace(made, usd_per_million_tokens=0.4567)
+    assert (
+        "1,230,000 USD of silicon and priced parts; 0.457 USD a million tokens with power\n"
+        in shown(sold)
+    )
+    assert "USD" not in shown(sample_result)
+
+
 def test_what_cannot_be_counted_is_not_said_to_be_short(sample_result: Result) -> None:
     short = Infeasibility("cores", "wafer w: no room", 224, 255, 0, "cores", ())
     text = shown(dataclasses.replace(sample_result, feasible=False, infeasible=(short,)))

@@ -16,7 +16,8 @@ from ..ir.hardware import Core
 from ..ir.kinds import Indices, indices_of
 from ..ir.operators.chosen import chosen_letters
 from ..ir.operators.differentiated import forward_of
-from ..ir.operators.experts import busiest, experts_touched, load_of, share
+from ..ir.operators.experts import share
+from ..ir.operators.load import busiest, experts_touched, load_of
 from .core import CoreWork, compute_dtype, map_work, matrix_dtype, product_work
 from .extents import Number, ceil_div
 

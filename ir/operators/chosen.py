@@ -10,7 +10,8 @@ from ..dims import Dim
 from ..errors import VerificationError
 from ..graph import Op
 from ..kind import OpKind, Types, letter_sizes, stated
-from .experts import check_load, fraction_of, share
+from .experts import fraction_of, share
+from .load import check_load
 from .tensors import letters_of, torch_dtype
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from its share of them, or of a histogram of the tokens.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from math import ceil, prod
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from ..dims import Dim
 from ..errors import VerificationError
 from ..graph import Attribute, Op, TensorType
 from ..kind import Indices, OpKind, Tape, Types, letter_sizes, parse_equation
+from .load import check_load, choices, load_of
 from .tensors import letters_of, torch_dtype
 
 if TYPE_CHECKING:
@@ -86,69 +86,6 @@ def extras_of(op: Op) -> tuple[str, ...]:
     if not isinstance(stated, tuple) or list(stated) != [x for x in BIASES if x in stated]:
         raise VerificationError(f"extras must be some of {', '.join(BIASES)} in this order")
     return tuple(str(name) for name in stated)
-
-
-def experts_touched(tokens: float, chosen: float, experts: int) -> float:
-    """The expected number of distinct experts that some tokens choose, whose weights are read.
-
-    Each token takes `chosen` of the `experts`, all equally likely and independently of the other
-    tokens: a token misses an expert with probability 1 - k/E, so T tokens touch
-    E (1 - (1 - k/E)^T).
-    """
-    return experts * (1 - (1 - min(1.0, chosen / experts)) ** tokens)
-
-
-@lru_cache(maxsize=256)
-def choices(load: tuple[int, ...], chosen: int) -> tuple[Fraction, ...]:
-    """The part of all choices that falls on each expert under a relative `load`; they sum to 1.
-
-    A token takes `chosen` different experts, so that none gets more than 1 / chosen of all
-    choices: what a load gives one beyond that goes to the others in proportion to theirs, evenly
-    where they have none.
-    """
-    most = Fraction(1, min(chosen, len(load)))
-    parts = dict.fromkeys(range(len(load)), most)
-    left, free = Fraction(1), dict(enumerate(load))
-    while free:
-        if not any(free.values()):
-            free = dict.fromkeys(free, 1)
-        scale = left / sum(free.values())
-        full = [expert for expert, tokens in free.items() if tokens * scale > most]
-        if not full:
-            parts |= {expert: tokens * scale for expert, tokens in free.items()}
-            break
-        left -= most * len(full)
-        for expert in full:
-            del free[expert]
-    return tuple(parts[expert] for expert in range(len(load)))
-
-
-@lru_cache(maxsize=4096)
-def busiest(load: tuple[int, ...], chosen: int, held: int, experts: int) -> Fraction:
-    """The largest part of all choices that falls on a device, where each holds `held` neighbours
-    of the first `experts` (those that have weights), the last one what is left.
-
-    It is at least what an even load of these experts puts on a device with `held` of them.
-    """
-    parts = choices(load, chosen)[:experts]
-    even = sum(parts, Fraction(0)) * min(held, experts) / experts
-    return max(even, *(sum(parts[at : at + held], Fraction(0)) for at in range(0, experts, held)))
-
-
-def load_of(op: Op) -> tuple[int, ...] | None:
-    """The relative load of an operator's experts, None where it is balanced."""
-    return None if op.attributes.get("load") is None else op.integers("load")
-
-
-def check_load(op: Op) -> None:
-    """Raise VerificationError for a load that is none of the operator's experts."""
-    load, total = load_of(op), op.integer("total")
-    if load is None:
-        return
-    if len(load) != total:
-        raise VerificationError(f"a load of {len(load)} experts, not {total}")
-    if min(load) < 0 or not any(load):
-        raise VerificationError(f"the load {list(load)}, which is no histogram")
 
 
 def experts(op: Op, operands: Sequence["Tensor"], first: int = 0) -> "tuple[Tensor, ...]":

@@ -15,7 +15,8 @@ from wscc.ir.errors import VerificationError
 from wscc.ir.graph import Attribute, Op, TensorType
 from wscc.ir.interpreter import run_op
 from wscc.ir.kinds import indices_of, kind_of, verify_op
-from wscc.ir.operators.experts import busiest, choices, experts, experts_touched, saving
+from wscc.ir.operators.experts import experts, saving
+from wscc.ir.operators.load import busiest, choices, experts_touched
 
 Recording = Callable[[Mapping[str, TensorType]], Any]
 

@@ -7,7 +7,6 @@ The table holds every class that a causal language model, or a multimodal model 
 is configured by. schema.py reads it without importing Transformers.
 """
 
-import ast
 import dataclasses
 import inspect
 import json
@@ -22,6 +21,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from .checks import FURTHER_SIZES, SIZES
 from .schema import TABLE
+from .source_keys import asked_for, read_by_models
 
 _WORDS = {
     int: "int",
@@ -201,7 +201,8 @@ def _described(config_class: type[Any]) -> dict[str, Any]:
         if field.name not in base
     }
     fields = {**_constants(config_class), **fields}
-    further = _popped(config_class) | _read_by_models(config_class) | _computed(config_class)
+    further = asked_for(config_class, _base()) | read_by_models(config_class, _base())
+    further |= _computed(config_class)
     also = sorted(further - set(fields) - base)
     parts = {
         key: [_part_class(spec).__name__, _is_open(spec), spec.optional, *_given(config_class, key)]
@@ -317,68 +318,6 @@ def _literals(annotation: Any) -> set[str]:
         inner = [part for part in get_args(annotation) if part is not type(None)]
         return _literals(inner[0]) if len(inner) == 1 else set()
     return set()
-
-
-def _popped(config_class: type[Any]) -> set[str]:
-    """Keys without a field of their own that the class asks its further arguments for."""
-    found: set[str] = set()
-    for ancestor in inspect.getmro(config_class):
-        if ancestor is not _base() and ancestor.__module__.startswith("transformers.models."):
-            found |= _asked_for(Path(inspect.getfile(ancestor)), ancestor.__name__)
-    if hasattr(config_class, "rope_parameters"):
-        found |= {"rope_scaling", "rope_theta", "partial_rotary_factor"}
-    return found
-
-
-@cache
-def _asked_for(file: Path, class_name: str) -> frozenset[str]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    body = next(
-        node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name
-    )
-    return frozenset(_names_taken(body, "kwargs"))
-
-
-def _names_taken(tree: ast.AST, holder: str) -> Iterator[str]:
-    """The string keys that code asks a dictionary named `holder` for."""
-    for node in ast.walk(tree):
-        key = None
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in ("pop", "get", "setdefault") and node.args:
-                key = node.args[0] if _is_name(node.func.value, holder) else None
-        elif isinstance(node, ast.Subscript) and _is_name(node.value, holder):
-            key = node.slice
-        elif isinstance(node, ast.Compare) and _is_name(node.comparators[0], holder):
-            key = node.left
-        if isinstance(key, ast.Constant) and isinstance(key.value, str):
-            yield key.value
-
-
-def _is_name(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
-
-
-def _read_by_models(config_class: type[Any]) -> frozenset[str]:
-    """Keys that have no field, and that the family's models read from a config all the same."""
-    folder = Path(inspect.getfile(config_class)).parent
-    taken = {name for file in sorted(folder.glob("modeling_*.py")) for name in _attributes(file)}
-    return frozenset(name for name in taken if not hasattr(_base(), name) and name[0] != "_")
-
-
-@cache
-def _attributes(file: Path) -> frozenset[str]:
-    """The keys that code reads as `getattr(config, "key", default)`."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if (
-            isinstance(node, ast.Call)
-            and _is_name(node.func, "getattr")
-            and len(node.args) == 3
-            and ast.unparse(node.args[0]) in ("config", "self.config")
-            and isinstance(node.args[1], ast.Constant)
-        ):
-            found.add(str(node.args[1].value))
-    return frozenset(found)
 
 
 def _renamed(config_class: type[Any], also: Iterable[str]) -> dict[str, str]:

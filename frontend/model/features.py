@@ -25,6 +25,9 @@ _WIDEST = 200
 _GRID = 16
 """Tokens of an image's side where a config has no size of its own: 448 pixels of Qwen2-VL."""
 
+_SOFT_TOKENS = 280
+"""Tokens of an image where a config does not say: `max_soft_tokens` of Gemma 4's preprocessing."""
+
 _FRAMES = 3000
 """Frames of a recording of 30 s, what Whisper's encoder takes: 10 ms each."""
 
@@ -238,7 +241,7 @@ def _positions(maker: _Maker, tokens: int | None) -> Features:
     Gemma 4: tokens are blocks of `pooling_kernel_size` squared patches.
     """
     pool = maker.vision.pooling_kernel_size
-    count = int(maker.vision.default_output_length) if tokens is None else tokens
+    count = _SOFT_TOKENS if tokens is None else tokens
     rows, columns = _rectangle(count, maker.name)
     places = [[x, y] for y, x in product(range(rows * pool), range(columns * pool))]
     patches = rows * columns * pool**2

@@ -4,6 +4,7 @@ The trace is symbolic in batch, sequence and context, or of given sizes. Of ever
 layer only the first is traced (layers.py). lower.py turns what comes out into a graph of ours.
 """
 
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -32,6 +33,9 @@ from .mutation import functional
 from .prediction_graphs import PredictionLayers
 from .sizes import SizesNeededError
 from .survey import survey
+
+# An operator that fails is in the error that the user sees, not in a traceback before it.
+logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
 
 _SIZES = {"batch": 3, "sequence": 29, "context": 31}
 _OTHER_SIZES = {"batch": 5, "sequence": 37, "context": 41}

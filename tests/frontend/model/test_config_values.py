@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from wscc.frontend.model import ModelConfig, read_config, trace_key
+from wscc.ir.errors import UserError
 
 WriteConfig = Any
 
@@ -219,3 +220,12 @@ def test_what_a_class_gives_its_text_half_stands_where_the_config_says_nothing(
     stated = {"rms_norm_eps": 1e-3, "head_dim": 16}
     values = read(tmp_path, {"model_type": model_type, "text_config": {**text, **stated}}).values
     assert stated.items() <= values.items()
+
+
+def test_towers_that_a_config_does_not_state_are_missing_only_where_they_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    values = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", **SIZES}}
+    assert read(tmp_path, values).family == "gemma3_text"
+    with pytest.raises(UserError, match="missing vision_config, which --part all takes"):
+        read(tmp_path, values, "all")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ...ir.errors import Location, UserError
 from ...ir.graph import Model, Phase
 from .config import DTYPES, ModelConfig, read_config, trace_key
+from .config.schema import class_of_type
 from .sizes import SizesNeededError
 
 __all__ = [
@@ -48,6 +49,8 @@ def lower_config(
             "--part text",
             Location(config.path),
         )
+    if config.towers:
+        _check_towers(config)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from .absorb import absorb
@@ -65,6 +68,17 @@ def lower_config(
         model = model.map(absorb)
     plain = traced.prediction.plain if traced.prediction else frozenset[str]()
     return quantize(model, read_quantization(config.quantization), plain)
+
+
+def _check_towers(config: ModelConfig) -> None:
+    """Raise UserError where a config states neither of its towers: the defaults of its class would
+    be taken, which are of no published model."""
+    known = class_of_type(config.family).parts
+    towers = [key for key in ("vision_config", "audio_config") if key in known]
+    if towers and not any(key in config.values for key in towers):
+        raise UserError(
+            f"missing {' or '.join(towers)}, which --part all takes", Location(config.path)
+        )
 
 
 def load_model(path: str, phase: Phase) -> tuple[ModelConfig, Model]:

@@ -105,20 +105,10 @@ def family_of(model_type: str, root: Section, part: str) -> Family:
     if stated is not None and not isinstance(stated, dict):
         key = "quantization_config"
         raise root.error(f"{key} must be an object, not {shown(stated)}", key)
-    if part == "all" and model_type in schema().multimodal:
-        _check_towers(root)
     family, section = model_type, root
     if part == "text" and model_type in schema().multimodal and text is not root:
         family, section = _own_model(model_type, root, text)
     return Family(family, _family_values(root, section, text), text, _layers(root, text), stated)
-
-
-def _check_towers(root: Section) -> None:
-    """Raise ConfigError where a multimodal config states no tower: the class's own would be taken,
-    which is of no published model."""
-    towers = [key for key in root.config_class.parts if key not in TEXT]
-    if towers and not any(isinstance(root.values.get(key), dict) for key in towers):
-        raise ConfigError(f"missing {' or '.join(towers)}, which --part all takes", ())
 
 
 def _own_model(model_type: str, root: Section, text: Section) -> tuple[str, Section]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wscc.frontend.model import ModelConfig, read_config, trace_key
+from wscc.frontend.model import ModelConfig, lower_config, read_config, trace_key
 from wscc.ir.errors import UserError
 
 WriteConfig = Any
@@ -228,4 +228,4 @@ def test_towers_that_a_config_does_not_state_are_missing_only_where_they_are_ask
     values = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", **SIZES}}
     assert read(tmp_path, values).family == "gemma3_text"
     with pytest.raises(UserError, match="missing vision_config, which --part all takes"):
-        read(tmp_path, values, "all")
+        lower_config(read(tmp_path, values, "all"), "prefill")

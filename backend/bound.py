@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir.program import MappedGraph
+from ..ir.mapped import MappedGraph
 from .cost import OpCost
 from .extents import Number
 

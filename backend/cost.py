@@ -16,7 +16,7 @@ from ..ir.dims import size
 from ..ir.graph import DTYPE_BYTES, Op
 from ..ir.hardware import Hardware
 from ..ir.kinds import Indices, indices_of, kind_of
-from ..ir.program import Direction, MappedGraph
+from ..ir.mapped import Direction, MappedGraph
 from . import collectives
 from .collectives import Line, Traffic
 from .core import (

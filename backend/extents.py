@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ir.dims import size
 from ..ir.graph import DTYPE_BYTES, TensorType
-from ..ir.program import Sharding
+from ..ir.mapped import Sharding
 
 Number = float | np.ndarray
 Sizes = Mapping[str, int | np.ndarray]

@@ -10,7 +10,7 @@ tiles travel has the links to itself: it starts when no message is in flight.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..ir.program import MappedGraph
+from ..ir.mapped import MappedGraph
 from .bound import GraphBound
 from .cost import OpCost
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ir.graph import Graph, Op, Role
-from ..ir.program import MappedGraph
+from ..ir.mapped import MappedGraph
 from .extents import Number, Sizes, block_bytes
 
 IN_PLACE = frozenset({"elementwise", "mask", "all_reduce", "shard", "rotary"})

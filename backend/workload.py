@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..ir.hardware import Hardware
-from ..ir.program import MappedGraph
+from ..ir.mapped import MappedGraph
 from .bound import GraphBound, graph_bound
 from .cost import Costing, OpCost
 from .extents import Number, Sizes, block_bytes

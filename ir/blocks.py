@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .dims import size
 from .errors import VerificationError
 from .graph import TensorType
-from .program import Mesh, Sharding
+from .mapped import Mesh, Sharding
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,11 @@ class Pins:
     """Rows and columns of cores; `tp=RxC` is the same pin."""
     microbatch: int | None = None
     """Sequences."""
-    recompute: Literal["none", "full"] | None = None
+    recompute: Literal["none", "selective", "full"] | None = None
+    ep: int | None = None
+    interleave: int | None = None
+    zero: int | None = None
+    streaming: bool | None = None
 
     def check_batch(self, batch: int) -> None:
         """Raise UserError where what is pinned does not divide the batch."""

@@ -1,198 +1,41 @@
-"""The mapped program: the model graph split over a wafer.
+"""The mapped program: the model graph split over a system of wafers or GPUs.
 
-A stage is one program for many devices (SPMD): the graphs that it runs, a device mesh over a
-rectangle of cores, and for every value which dimension lies on which mesh axis and whether it is
-a partial result. Sharding lives here and only here. Graph operators keep whole-value types, so a
-mapped graph is still a graph that can be run unsplit.
+A stage is one program for many devices (SPMD): the graphs that it runs, sharded over a device mesh
+(mapped.py) on a rectangle of cores.
 """
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
 from typing import Literal
 
 from . import dims
 from .errors import VerificationError
-from .graph import Graph, Op, Phase, TensorType, forward_bodies
+from .graph import Op, Phase, TensorType, forward_bodies
 from .hardware import Hardware
-from .kinds import Indices, kind_of
+from .mapped import MappedGraph, Mesh, Sharding
 
-Direction = Literal["rows", "columns"]
-Layout = Literal["matvec", "matmul"]
-Recompute = Literal["none", "full"]
+Layout = Literal["matvec", "matmul", "sequence"]
+"""`matvec` keeps tokens whole and splits features over rows and columns in turn; `matmul` splits
+tokens over rows and features over columns; `sequence` is `matvec` on one row of devices with the
+tokens of hidden states split over it (arXiv 2205.05198)."""
+Recompute = Literal["none", "selective", "full"]
 """What of a layer's forward pass is computed once more for its backward pass; the scores of
-attention always are."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """An axis of the mesh: along `rows` the index grows from north to south, along `columns` from
-    west to east. Of several axes along one direction the first varies slowest."""
-
-    name: str
-    size: int
-    along: Direction
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """The devices of a stage; may fill less than the rectangle that holds it."""
-
-    axes: tuple[Axis, ...]
-
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        return {axis.name: axis.size for axis in self.axes}
-
-    @property
-    def rows(self) -> int:
-        return self.extent(axis.name for axis in self.axes if axis.along == "rows")
-
-    @property
-    def columns(self) -> int:
-        return self.extent(axis.name for axis in self.axes if axis.along == "columns")
-
-    @property
-    def devices(self) -> int:
-        return prod(self.sizes.values())
-
-    def extent(self, names: Iterable[str]) -> int:
-        """The number of parts that a dimension over these axes is cut into."""
-        return prod(self.sizes[name] for name in names)
-
-    def direction(self, names: Iterable[str]) -> Direction:
-        """The one direction of some axes; raises VerificationError if they have two."""
-        wanted = set(names)
-        found: set[Direction] = {axis.along for axis in self.axes if axis.name in wanted}
-        if len(found) != 1:
-            raise VerificationError(f"axes {sorted(wanted)} do not lie along one direction")
-        return found.pop()
-
-    def __str__(self) -> str:
-        return " ".join(f"{axis.name}:{axis.along}={axis.size}" for axis in self.axes)
-
-
-@dataclass(frozen=True)
-class Sharding:
-    """Where a value lies: for each dimension the axes it is cut over, slowest first.
-
-    A dimension of n elements over p devices gives each a block of ceil(n / p), the last ones
-    less. Over the `partial` axes every device holds a part of the sum or maximum (`function`).
-    """
-
-    axes: tuple[tuple[str, ...], ...]
-    partial: tuple[str, ...] = ()
-    function: str = "sum"
-    room: tuple[int, ...] = ()
-    """For each dimension the elements that will be appended to it (a cache's tokens); blocks are
-    sized as if they were there. Empty for none."""
-
-    def room_in(self, dim: int) -> int:
-        """Elements that will be appended to one dimension."""
-        return self.room[dim] if self.room else 0
-
-    @property
-    def used(self) -> frozenset[str]:
-        return frozenset(name for names in self.axes for name in names) | frozenset(self.partial)
-
-    def __str__(self) -> str:
-        cut = ", ".join("*".join(names) or "-" for names in self.axes)
-        partial = f" {self.function}({'*'.join(self.partial)})" if self.partial else ""
-        room = f" room {','.join(map(str, self.room))}" if self.room else ""
-        return f" on ({cut}){partial}{room}"
-
-
-def replicated(rank: int) -> Sharding:
-    """Every device holds the whole."""
-    return Sharding(((),) * rank)
-
-
-@dataclass(frozen=True)
-class MappedGraph:
-    """A graph with a sharding for every value."""
-
-    graph: Graph
-    shardings: Mapping[str, Sharding]
-
-    @cached_property
-    def updates(self) -> bool:
-        """Whether the graph is of the optimizer, which runs once a step, behind the micro-batches
-        of all others."""
-        return any(output.role in ("weight", "state") for output in self.graph.outputs)
-
-    def verify(self, mesh: Mesh) -> None:
-        """Raise VerificationError unless every value has a sharding that fits its type."""
-        self.graph.verify()
-        for name, type_ in self.graph.types.items():
-            sharding = self.shardings.get(name)
-            where = f"graph {self.graph.name}: %{name}"
-            if sharding is None:
-                raise VerificationError(f"{where} has no sharding")
-            if not len(sharding.axes) == len(type_.shape) == len(sharding.room or type_.shape):
-                raise VerificationError(f"{where}: sharding{sharding} for {type_}")
-            named = [axis for axes in sharding.axes for axis in axes] + list(sharding.partial)
-            unknown = set(named) - set(mesh.sizes)
-            if unknown or len(named) != len(set(named)):
-                raise VerificationError(f"{where}: sharding{sharding} does not fit mesh {mesh}")
-        for op in self.graph.ops:
-            self._verify_op(op)
-        for output in self.graph.outputs:
-            if self.shardings[output.name].partial:
-                raise VerificationError(
-                    f"graph {self.graph.name}: output %{output.name} is a partial result"
-                )
-
-    def _verify_op(self, op: Op) -> None:
-        """Only a sum may read partial results, and whatever sees one device only must find the
-        parts of its operands that belong together there."""
-        where = f"graph {self.graph.name}: {op.kind} %{op.result}"
-        if op.kind in ("all_reduce", "reduce_scatter"):
-            for name in op.operands:
-                now = self.shardings[name]
-                function = op.attributes.get("function", "sum")
-                axes = op.attributes["axes"]
-                added = isinstance(axes, tuple) and set(axes) <= set(now.partial)
-                if not added or not now.partial or now.function != function:
-                    raise VerificationError(f"{where} does not complete %{name}{now}")
-            return
-        partial = [name for name in op.operands if self.shardings[name].partial]
-        if partial:
-            raise VerificationError(f"{where} reads %{partial[0]}, a partial result")
-        kind = kind_of(op)
-        if kind.indices is not None and not kind.collective:
-            self._verify_local(where, op, kind.indices(op))
-
-    def _verify_local(self, where: str, op: Op, indices: Indices) -> None:
-        free = indices.uneven
-        results = [*zip((indices.result, *indices.others), op.results, strict=True)]
-        rows = [*zip(indices.operands, op.operands, strict=True), *results]
-        cuts: dict[str, tuple[str, ...]] = {}
-        for letters, name in rows:
-            for letter, cut in zip(letters, self.shardings[name].axes, strict=True):
-                if letter not in free and cuts.setdefault(letter, cut) != cut:
-                    raise VerificationError(
-                        f"{where}: index {letter} is cut over {cuts[letter]} and {cut} at once"
-                    )
-        split = [letter for letter in indices.whole if letter not in free and cuts.get(letter)]
-        if split:
-            raise VerificationError(f"{where}: index {split[0]} may not be cut")
-        for letters, name in results:
-            gone = [letter for letter in indices.reduced if letter not in letters]
-            partial = {axis for letter in gone for axis in cuts.get(letter, ())}
-            if partial != set(self.shardings[name].partial):
-                raise VerificationError(f"{where}: the result is partial over {sorted(partial)}")
+attention always are, which is all that `selective` asks for."""
+Way = Literal["forward", "backward", "update"]
+"""What a call is to a training step; inference has the first alone."""
 
 
 @dataclass(frozen=True)
 class Rectangle:
-    """Cores of a wafer, by the north-west corner and the size."""
+    """Cores of an island (floor.py), by the north-west corner and the size."""
 
     row: int
     column: int
     rows: int
     columns: int
+    island: int = 0
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -201,7 +44,8 @@ class Rectangle:
     def overlaps(self, other: "Rectangle") -> bool:
         """Whether any core lies in both."""
         return (
-            self.row < other.row + other.rows
+            self.island == other.island
+            and self.row < other.row + other.rows
             and other.row < self.row + self.rows
             and self.column < other.column + other.columns
             and other.column < self.column + self.columns
@@ -241,13 +85,25 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Visit:
+    """Calls of one way that a stage runs for a micro-batch without waiting for another stage; a
+    stage of several chunks of layers is visited once for each."""
+
+    stage: int
+    way: Way
+    calls: tuple[Op, ...]
+
+
+@dataclass(frozen=True)
 class Transfer:
-    """Values that one stage sends to a later one, once for each micro-batch."""
+    """Values that one stage sends to another one: once for each micro-batch on their way forward
+    or backward, or, on the way to an update, once a step."""
 
     source: int
     target: int
     values: tuple[str, ...]
     bytes: int
+    way: Way = "forward"
 
 
 @dataclass(frozen=True)
@@ -261,19 +117,27 @@ class Workload:
 
 @dataclass(frozen=True)
 class Strategy:
-    """The strategy: what was chosen or pinned. dp, pp and ep count rectangles."""
+    """The strategy: what was chosen or pinned. dp, pp and ep count rectangles; the experts of a
+    layer lie on ep of its dp replicas."""
 
     dp: int
     pp: int
     region: tuple[int, int]
     layout: Layout
-    """`matvec` keeps tokens whole and splits features over rows and columns in turn; `matmul`
-    splits tokens over rows and features over columns."""
     head_groups: int
     """Parts that the heads are cut into; the rest of the columns split each head."""
     microbatch: int
     """Sequences."""
     recompute: Recompute = "none"
+    ep: int = 1
+    interleave: int = 1
+    """Chunks of layers in each stage; the chunks go round the stages."""
+    zero: int = 0
+    """What replicas divide among them instead of each holding all: 1 the optimizer's states, 2
+    gradients too, 3 weights too (ZeRO, arXiv 1910.02054)."""
+    streaming: bool = False
+    """Weights come from off the wafer for every pass over a layer, and gradients leave for there,
+    where the optimizer runs."""
 
 
 @dataclass(frozen=True)
@@ -326,21 +190,74 @@ class Program:
         """Micro-batches that pass through one replica in a step."""
         return -(-self.workload.batch // (self.mapping.dp * self.mapping.microbatch))
 
+    def way(self, call: Op) -> Way:
+        """Whether a call is of the forward pass, of the backward pass (with the loss) or of the
+        optimizer."""
+        mapped = self.graphs[call.text("body")]
+        if mapped.updates:
+            return "update"
+        gradients = any(output.role == "gradient" for output in mapped.graph.outputs)
+        return "backward" if gradients else "forward"
+
+    @cached_property
+    def visits(self) -> tuple[Visit, ...]:
+        """One micro-batch on its way through the stages, and the optimizer behind it.
+
+        Raises VerificationError for a call that reads what no call before it can make.
+        """
+        left = [list(stage.calls) for stage in self.stages]
+        made = set(self.given)
+        found: list[Visit] = []
+        while any(left):
+            before = len(found)
+            for at, calls in enumerate(left):
+                ready = self._ready(calls, made)
+                if ready:
+                    found.append(Visit(at, self.way(ready[0]), tuple(ready)))
+            if len(found) == before:
+                at = next(at for at, calls in enumerate(left) if calls)
+                call = left[at][0]
+                missing = next(name for name in call.operands if name not in made)
+                raise VerificationError(
+                    f"stage {at}: call of {call.text('body')} reads %{missing}, which nothing "
+                    "before it makes"
+                )
+        return tuple(found)
+
+    def _ready(self, calls: list[Op], made: set[str]) -> list[Op]:
+        """Take from a stage's calls those of one way that can run now."""
+        ready: list[Op] = []
+        while calls and made.issuperset(calls[0].operands):
+            if ready and self.way(calls[0]) != self.way(ready[0]):
+                break
+            made.update(calls[0].results)
+            ready.append(calls.pop(0))
+        return ready
+
     @cached_property
     def transfers(self) -> tuple[Transfer, ...]:
-        """Values that cross stages, by pair of stages, in order."""
+        """Values that cross stages, by pair of stages and way, in order. Parts of gradients are
+        summed where they arise, and go once a step."""
         made = dict.fromkeys(self.given, 0)
-        crossing: dict[tuple[int, int], dict[str, int]] = {}
-        for at, stage in enumerate(self.stages):
-            for call in stage.calls:
-                for name in call.operands:
-                    if made[name] != at:
-                        crossing.setdefault((made[name], at), {})[name] = self.value_bytes(name)
-                made.update((name, at) for name in call.results)
+        crossing: dict[tuple[int, int, Way], dict[str, int]] = {}
+        for visit in self.visits:
+            for call in visit.calls:
+                for at, name in enumerate(call.operands):
+                    if made[name] != visit.stage:
+                        way: Way = "update" if self._is_gradient(call, at) else visit.way
+                        pair = crossing.setdefault((made[name], visit.stage, way), {})
+                        pair[name] = self.value_bytes(name)
+                made.update((name, visit.stage) for name in call.results)
         return tuple(
-            Transfer(source, target, tuple(values), sum(values.values()))
-            for (source, target), values in sorted(crossing.items())
+            Transfer(source, target, tuple(values), sum(values.values()), way)
+            for (source, target, way), values in sorted(crossing.items())
         )
+
+    def _is_gradient(self, call: Op, at: int) -> bool:
+        """Whether an operand of a call is a part of the gradient of a weight."""
+        graph = self.graphs[call.text("body")].graph
+        read = [i.type for i in graph.inputs if i.role in ("carried", "shared")]
+        return read[at] in [graph.types[o.name] for o in graph.outputs if o.role == "gradient"]
 
     def value_bytes(self, name: str) -> int:
         """Bytes of one of the program's values."""
@@ -363,11 +280,10 @@ class Program:
         for mapped in self.graphs.values():
             mapped.verify(self.mesh)
         self._verify_kept()
-        made = set(self.given)
         for at, stage in enumerate(self.stages):
             for call in stage.calls:
-                self._verify_call(at, call, made)
-                made.update(call.results)
+                self._verify_call(at, call)
+        self._verify_order()
         self._verify_places()
 
     def _verify_kept(self) -> None:
@@ -398,19 +314,22 @@ class Program:
                     found.append(((role, value.source, layer), (name, type_, place)))
         return found
 
-    def _verify_call(self, at: int, call: Op, made: set[str]) -> None:
+    def _verify_call(self, at: int, call: Op) -> None:
         where = f"stage {at}: call of {call.text('body')}"
         mapped = self.graphs.get(call.text("body"))
         if mapped is None:
             raise VerificationError(f"{where}: no such graph")
-        missing = [name for name in call.operands if name not in made]
-        if missing:
-            raise VerificationError(f"{where} reads %{missing[0]}, which nothing before it makes")
         inputs = [i for i in mapped.graph.inputs if i.role in ("carried", "shared")]
         outputs = [o for o in mapped.graph.outputs if o.role in ("carried", "shared")]
         types = tuple(mapped.graph.types[output.name] for output in outputs)
         if len(inputs) != len(call.operands) or types != call.types:
             raise VerificationError(f"{where}: operands or results do not fit the graph")
+
+    def _verify_order(self) -> None:
+        """Every call must find what it reads."""
+        ran = sum(len(visit.calls) for visit in self.visits)
+        if ran != sum(len(stage.calls) for stage in self.stages):
+            raise VerificationError("a call is never run")
 
     def _verify_places(self) -> None:
         places = [place for stage in self.stages for place in stage.places]

@@ -8,20 +8,8 @@ from typing import Any
 
 from .graph import Op
 from .hardware import Hardware
-from .program import (
-    Axis,
-    CoreMemory,
-    MappedGraph,
-    Mesh,
-    Placement,
-    Program,
-    Rectangle,
-    Sharding,
-    Stage,
-    Strategy,
-    Tried,
-    Workload,
-)
+from .mapped import Axis, MappedGraph, Mesh, Sharding
+from .program import CoreMemory, Placement, Program, Rectangle, Stage, Strategy, Tried, Workload
 from .text import parse_graph, parse_op, print_graph, print_op
 from .tree import parse_tree, print_tree
 

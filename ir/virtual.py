@@ -16,9 +16,10 @@ from .errors import VerificationError
 from .graph import Op, Role, TensorType
 from .interpreter import run_op
 from .kinds import Indices, indices_of
+from .mapped import MappedGraph, Mesh, Sharding
 from .operators.attention import mask
 from .operators.chosen import chosen_matmul
-from .program import MappedGraph, Mesh, Program, Sharding
+from .program import Program
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..ir.errors import VerificationError
 from ..ir.graph import Op
-from ..ir.program import MappedGraph
+from ..ir.mapped import MappedGraph
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from ..ir.errors import UserError
 from ..ir.graph import Model
 from ..ir.hardware import Hardware
 from ..ir.kinds import kind_of
+from ..ir.mapped import MappedGraph
 from ..ir.pins import Pins
-from ..ir.program import Layout, MappedGraph, Phase, Program, Strategy, Tried, Workload
+from ..ir.program import Layout, Phase, Program, Strategy, Tried, Workload
 from .canonical import canonical_form, canonical_training_form, training_form
 from .cut import Cut
 from .dimensions import head_groups

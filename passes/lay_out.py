@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from ..ir.errors import VerificationError
 from ..ir.graph import Graph, Op, Role, TensorType, forward_bodies
-from ..ir.program import Axis, Layout, MappedGraph, Mesh, Sharding
+from ..ir.mapped import Axis, MappedGraph, Mesh, Sharding
+from ..ir.program import Layout
 from .combine import Combine
 from .pieces import SHARED, Chain
 from .shard import Shard, carried_sharding

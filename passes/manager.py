@@ -7,7 +7,8 @@ from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 from ..ir.graph import Model
-from ..ir.program import MappedGraph, Program
+from ..ir.mapped import MappedGraph
+from ..ir.program import Program
 from ..ir.program_text import print_mapped, print_program, print_stage
 from ..ir.text import print_model
 

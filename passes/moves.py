@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from ..ir.graph import Attribute, Op, TensorType
-from ..ir.program import Sharding
+from ..ir.mapped import Sharding
 from .axes import by_direction
 
 

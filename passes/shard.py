@@ -21,7 +21,8 @@ from ..ir.dims import Polynomial
 from ..ir.errors import UserError, VerificationError
 from ..ir.graph import Attribute, Graph, Input, Op, Output, TensorType
 from ..ir.kinds import Indices, indices_of
-from ..ir.program import Layout, MappedGraph, Sharding, replicated
+from ..ir.mapped import MappedGraph, Sharding, replicated
+from ..ir.program import Layout
 from . import products
 from .axes import COLUMNS, ROWS, Axes, Placed, axes_of, clash, without_clashes
 from .dimensions import Part, Roles, roles_of

@@ -19,8 +19,9 @@ from ..backend.replicas import least_cycles as least_gradient_cycles
 from ..backend.workload import PieceCosts, pieces_of
 from ..ir.graph import Op
 from ..ir.hardware import Hardware, Wafer
+from ..ir.mapped import MappedGraph
 from ..ir.pins import Pins
-from ..ir.program import Layout, MappedGraph, Strategy
+from ..ir.program import Layout, Strategy
 from .pieces import SHARED, Chain
 from .placement_shelves import count_fitting
 from .shard import COLUMNS, ROWS

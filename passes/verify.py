@@ -18,7 +18,8 @@ from ..ir.errors import UserError, VerificationError
 from ..ir.graph import Graph, Input, Model, Op, Output, TensorType
 from ..ir.interpreter import run_model
 from ..ir.kinds import kind_of
-from ..ir.program import MappedGraph, Program, Workload
+from ..ir.mapped import MappedGraph
+from ..ir.program import Program, Workload
 from ..ir.random_state import random_state
 from ..ir.virtual import run_program
 from .pieces import SHARED, Chain, chain_of

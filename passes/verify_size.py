@@ -7,7 +7,8 @@ from ..ir.dims import size
 from ..ir.errors import UserError
 from ..ir.graph import Graph, Model, Op
 from ..ir.kinds import graph_flops
-from ..ir.program import MappedGraph, Program
+from ..ir.mapped import MappedGraph
+from ..ir.program import Program
 
 GIB = 2**30
 MOST_STATE_BYTES = 2 * GIB

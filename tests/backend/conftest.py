@@ -13,18 +13,9 @@ from wscc.frontend.hardware import load_hardware
 from wscc.frontend.model import load_model
 from wscc.ir.graph import Model, Op, Phase
 from wscc.ir.hardware import Hardware
+from wscc.ir.mapped import MappedGraph, Sharding, replicated
 from wscc.ir.pins import Pins
-from wscc.ir.program import (
-    Layout,
-    MappedGraph,
-    Program,
-    Rectangle,
-    Sharding,
-    Stage,
-    Strategy,
-    Workload,
-    replicated,
-)
+from wscc.ir.program import Layout, Program, Rectangle, Stage, Strategy, Workload
 from wscc.ir.text import parse_model
 from wscc.passes.compile import Compiler
 from wscc.passes.lay_out import mesh_of

@@ -12,7 +12,7 @@ from wscc.backend.bound import RESOURCES, busy_cycles, graph_bound
 from wscc.backend.cost import Costing, OpCost
 from wscc.backend.fluid import GraphRun, bounded_run, graph_run
 from wscc.ir.hardware import Hardware
-from wscc.ir.program import MappedGraph, Sharding
+from wscc.ir.mapped import MappedGraph, Sharding
 
 ROWS, COLUMNS = ("yh", "yd"), ("xh", "xd")
 CUTS = tuple(

@@ -7,7 +7,7 @@ from wscc.backend.cost import Costing, OpCost
 from wscc.backend.energy import COMPONENTS, hop_energy_j_per_word, op_energy_j
 from wscc.backend.physics.power import power, static_power
 from wscc.ir.hardware import Hardware
-from wscc.ir.program import MappedGraph, Sharding
+from wscc.ir.mapped import MappedGraph, Sharding
 
 SIZES = {"yh": 1, "yd": 2, "xh": 1, "xd": 3}
 MakeGraph = Callable[[str, Mapping[str, Sharding]], MappedGraph]

@@ -11,8 +11,8 @@ from wscc.backend.core import product_work
 from wscc.backend.cost import Costing
 from wscc.backend.extents import Sizes
 from wscc.ir.hardware import Hardware
+from wscc.ir.mapped import MappedGraph, Sharding
 from wscc.ir.operators.load import experts_touched
-from wscc.ir.program import MappedGraph, Sharding
 
 MESH: Sizes = {"yh": 1, "yd": 1, "xh": 1, "xd": 1}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 from wscc.backend.memory import graph_memory
-from wscc.ir.program import MappedGraph, Sharding
+from wscc.ir.mapped import MappedGraph, Sharding
 
 ROWS, COLUMNS = ("yh", "yd"), ("xh", "xd")
 ONE = {"yh": 1, "yd": 1, "xh": 1, "xd": 1}

@@ -16,8 +16,9 @@ from wscc.cli.verify import lines, report
 from wscc.ir.errors import UserError
 from wscc.ir.graph import Op, Phase
 from wscc.ir.hardware import Hardware
+from wscc.ir.mapped import MappedGraph
 from wscc.ir.pins import Pins
-from wscc.ir.program import MappedGraph, Program
+from wscc.ir.program import Program
 from wscc.ir.random_state import random_state
 from wscc.passes.verify import compare
 

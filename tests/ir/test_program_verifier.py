@@ -6,19 +6,8 @@ import pytest
 from wscc.frontend.hardware import load_hardware
 from wscc.ir.errors import VerificationError
 from wscc.ir.graph import Op
-from wscc.ir.program import (
-    Axis,
-    MappedGraph,
-    Mesh,
-    Placement,
-    Program,
-    Rectangle,
-    Sharding,
-    Stage,
-    Strategy,
-    Workload,
-    replicated,
-)
+from wscc.ir.mapped import Axis, MappedGraph, Mesh, Sharding, replicated
+from wscc.ir.program import Placement, Program, Rectangle, Stage, Strategy, Workload
 from wscc.ir.text import parse_graph
 
 MESH = Mesh((Axis("y", 2, "rows"), Axis("x", 3, "columns")))

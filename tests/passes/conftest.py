@@ -15,7 +15,8 @@ from wscc.frontend.hardware import load_hardware
 from wscc.frontend.model import load_model
 from wscc.ir.graph import Model, Op, Phase
 from wscc.ir.hardware import Hardware
-from wscc.ir.program import MappedGraph, Program, Stage, Strategy, Workload
+from wscc.ir.mapped import MappedGraph
+from wscc.ir.program import Program, Stage, Strategy, Workload
 from wscc.ir.text import parse_model
 from wscc.passes.decompose import Decompose
 from wscc.passes.fold_views import FoldViews

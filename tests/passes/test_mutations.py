@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from wscc.ir.errors import VerificationError
 from wscc.ir.graph import Graph, Op, Phase
-from wscc.ir.program import MappedGraph, Program, Sharding
+from wscc.ir.mapped import MappedGraph, Sharding
+from wscc.ir.program import Program
 from wscc.ir.virtual import run_program
 from wscc.passes.verify import compare
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 from wscc.ir.errors import VerificationError
 from wscc.ir.graph import Model
-from wscc.ir.program import MappedGraph, Sharding
+from wscc.ir.mapped import MappedGraph, Sharding
 from wscc.ir.text import parse_graph, print_graph
 from wscc.passes.combine import Combine
 from wscc.passes.decompose import Decompose

@@ -14,8 +14,9 @@ from wscc.ir.errors import UserError, VerificationError
 from wscc.ir.graph import Model, Op
 from wscc.ir.hardware import Hardware
 from wscc.ir.interpreter import run_model
+from wscc.ir.mapped import MappedGraph, Sharding
 from wscc.ir.pins import Pins
-from wscc.ir.program import MappedGraph, Program, Sharding, Workload
+from wscc.ir.program import Program, Workload
 from wscc.ir.program_text import parse_program, print_program
 from wscc.ir.virtual import run_program, run_training
 from wscc.passes.canonical import canonical_training_form, training_form

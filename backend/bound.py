@@ -1,7 +1,7 @@
 """The lower bound on a graph's time: the busiest resource, or the longest chain at zero load.
 
-Never their sum. Resources are the core, the links of a row, the links of a column and the ramp.
-Figures may be arrays over many meshes (extents.py).
+Never their sum. Resources are the core, the links of a row, the links of a column, the ramp and the
+host. Figures may be arrays over many meshes (extents.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,9 @@ from ..ir.mapped import MappedGraph
 from .cost import OpCost
 from .extents import Number
 
-RESOURCES = ("core", "columns", "rows", "ramp")
-"""A core; links along a row (between columns); links along a column; core to router."""
+RESOURCES = ("core", "columns", "rows", "ramp", "host")
+"""A core; links along a row (between columns); links along a column; core to router; what launches
+kernels from outside."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def busy_cycles(costs: Sequence[OpCost]) -> dict[str, Number]:
         "columns": sum((cost.columns_words for cost in costs), start=0.0),
         "rows": sum((cost.rows_words for cost in costs), start=0.0),
         "ramp": sum((cost.ramp_words for cost in costs), start=0.0),
+        "host": sum((cost.host_cycles for cost in costs), start=0.0),
     }
 
 

@@ -144,6 +144,12 @@ def all_gather(hardware: Hardware, line: Line, words: Number) -> Traffic:
     )
 
 
+def aligning_turns(steps: Number) -> Number:
+    """Turns of the left operand's tiles before the first step of a product in which both operands'
+    tiles travel: the farthest go half-way round the ring to meet those of the right operand."""
+    return np.floor(np.asarray(steps) / 2)
+
+
 @dataclass(frozen=True)
 class Rotation:
     """One step of a product whose tiles travel: words that each core sends at each step."""

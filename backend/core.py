@@ -4,10 +4,11 @@ A core issues vector instructions. Each costs the software's issue overhead and 
 every group of elements that its lanes and its SRAM ports take together. A product of an m x k and
 a k x n block is k m instructions of length n (or k n of length m, whichever is faster), each a
 multiply-add of a scalar and a vector onto a vector in SRAM: two reads and one write an element.
+Where the tiles of both operands travel, those of the left one are the vectors.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -88,6 +89,20 @@ def product_work(core: Core, dtype: str, m: Number, n: Number, k: Number) -> Cor
         sram_read_bytes=2 * bytes_ * count,
         sram_write_bytes=bytes_ * count,
     )
+
+
+def tile_product_work(core: Core, dtype: str, m: Number, n: Number, k: Number) -> CoreWork:
+    """The product of an m x k and a k x n tile, both of which travel from core to core.
+
+    Vector lanes take one element of the right tile and the m rows of a column of the left one, as
+    MeshGEMM's kernel does, which keeps its tiles by columns (arXiv 2502.04563). A matrix unit that
+    is wider than the lanes takes tiles in either direction.
+    """
+    work, lanes = product_work(core, dtype, m, n, k), compute_dtype(core, dtype)
+    if core.matrix_flops_per_cycle[dtype] / 2 > core.vector_elements_per_cycle[lanes]:
+        return work
+    taken = ceil_div(m, matrix_elements_per_cycle(core, dtype))
+    return replace(work, cycles=k * n * (core.software.issue_cycles + taken))
 
 
 def map_work(core: Core, dtype: str, elements: Number, each: Work) -> CoreWork:

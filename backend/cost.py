@@ -5,7 +5,7 @@ of the core's clock.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from math import prod
@@ -13,11 +13,13 @@ from math import prod
 import numpy as np
 
 from ..ir.dims import size
+from ..ir.floor import floor_of
 from ..ir.graph import DTYPE_BYTES, Op
 from ..ir.hardware import Hardware
 from ..ir.kinds import Indices, indices_of, kind_of
 from ..ir.mapped import Direction, MappedGraph
 from . import collectives
+from .blocks import Blocks, axes_of, rows_of
 from .collectives import Line, Traffic
 from .core import (
     CoreWork,
@@ -27,17 +29,12 @@ from .core import (
     matrix_dtype,
     product_work,
 )
-from .extents import Number, Sizes, block_bytes, block_shape, ceil_div, extent
-from .gpu.device import Device, Kernels, device_of
-from .gpu.operators import (
-    FREE,
-    PRODUCTS,
-    attention_kernels,
-    is_scores,
-    map_kernels,
-    product_kernels,
-)
-from .kernels import KERNELS, Kernel, experts_taken, times
+from .extents import Number, Sizes, ceil_div, extent
+from .gpu.device import device_of, in_registers
+from .gpu.kernels import GraphKernels
+from .gpu.operators import PRODUCTS
+from .kernels import KERNELS, Kernel, added, experts_taken, times
+from .switched import SWITCHED, Group, energy_j
 
 MESH_AXES: dict[Direction, tuple[str, ...]] = {"rows": ("yh", "yd"), "columns": ("xh", "xd")}
 """Axes of the mesh along each direction, the first varying slowest."""
@@ -64,6 +61,10 @@ class OpCost:
     ramp_words: Number = 0.0
     word_hops: Number = 0.0
     """Words times hops over the whole mesh."""
+    link_energy_j: Number = 0.0
+    """Of what the whole mesh sends through switches."""
+    host_cycles: Number = 0.0
+    """That a host works to launch it, while the core may be at work on what came before."""
 
     @property
     def stepped(self) -> bool:
@@ -84,38 +85,29 @@ class Costing:
         return [self._cost(op) for op in self.mapped.graph.ops]
 
     @cached_property
-    def _gpu(self) -> Device | None:
-        return device_of(self.hardware)
+    def _blocks(self) -> Blocks:
+        return Blocks(self.mapped, self.sizes)
+
+    @cached_property
+    def _gpu(self) -> GraphKernels | None:
+        device = device_of(self.hardware)
+        if device is None:
+            return None
+        lanes = dataclasses.replace(self, hardware=in_registers(self.hardware))
+        return GraphKernels(device, self._blocks, self._rate, lambda op: lanes._on_core(op).work)
 
     def _cost(self, op: Op) -> OpCost:
-        gpu = self._gpu
         alone = kind_of(op).collective and op.kind not in PRODUCTS
-        if gpu is None or alone or op.kind in FREE:
-            return self._on_core(op)
-        if "kernel" in op.attributes and not is_scores(op):
-            return self._local(op, CoreWork())
-        kernels = self._on_gpu(op, gpu)
-        launch, cycles = kernels.launch_cycles, kernels.cycles
-        return OpCost(op, cycles, launch, 0.0, cycles, kernels.work)
+        return self._on_core(op) if self._gpu is None or alone else self._on_gpu(op, self._gpu)
 
-    def _on_gpu(self, op: Op, gpu: Device) -> Kernels:
-        indices = indices_of(op)
-        if op.kind in PRODUCTS:
-            sizes = self._letters(op, indices)
-            if "kernel" in op.attributes:
-                return attention_kernels(gpu, op, sizes, self._value_width(op))
-            return product_kernels(gpu, self._rate(op), indices, sizes)
-        bytes_ = sum((self._bytes(name) for name in (*op.operands, *op.results)), start=0.0)
-        return map_kernels(gpu, self._on_core(op).work, bytes_)
-
-    def _value_width(self, scores: Op) -> Number:
-        """Of the attention that some scores belong to."""
-        ops = self.mapped.graph.ops
-        kernel = [op for op in ops if op.attributes.get("kernel") == scores.text("kernel")]
-        mixed = next(op for op in kernel if op.kind in PRODUCTS and op is not scores)
-        left, right = indices_of(mixed).operands
-        sizes = self._letters(mixed, indices_of(mixed))
-        return prod((sizes[x] for x in sorted(set(right) - set(left))), start=1.0)
+    def _on_gpu(self, op: Op, gpu: GraphKernels) -> OpCost:
+        kernels = gpu.of(op)
+        launch = sum((each.launch_cycles for each in kernels), start=0.0)
+        cycles = sum((each.cycles for each in kernels), start=0.0)
+        calls = sum((np.minimum(each.count, 1.0) for each in kernels), start=0.0)
+        host = calls * self.hardware.core.software.host_cycles
+        work = added(each.work for each in kernels)
+        return OpCost(op, cycles, launch, 0.0, cycles, work, host_cycles=host)
 
     def _on_core(self, op: Op) -> OpCost:
         special = _COSTS.get(op.kind)
@@ -127,23 +119,15 @@ class Costing:
     # Blocks.
 
     def _shape(self, name: str) -> list[Number]:
-        return block_shape(self.mapped.graph.types[name], self.mapped.shardings[name], self.sizes)
+        return self._blocks.shape(name)
 
     def _bytes(self, name: str) -> Number:
-        return block_bytes(self.mapped.graph.types[name], self.mapped.shardings[name], self.sizes)
+        return self._blocks.bytes(name)
 
     def _words(self, names: Iterable[str]) -> Number:
         """Words of some values' blocks as one message."""
         total = sum((self._bytes(name) for name in names), start=0.0)
         return ceil_div(total, self.hardware.core.router.width_bytes)
-
-    def _letters(self, op: Op, indices: Indices) -> dict[str, Number]:
-        """The size of every letter in a block; a letter of several values is as in the largest."""
-        sizes: dict[str, Number] = {}
-        for letters, name in rows_of(op, indices):
-            for letter, dim in zip(letters, self._shape(name), strict=True):
-                sizes[letter] = np.maximum(sizes.get(letter, 0.0), dim)
-        return sizes
 
     def _tile_letters(self, op: Op, indices: Indices) -> dict[str, Number]:
         """The size of every letter in the tiles that a product takes, whatever it makes."""
@@ -160,7 +144,7 @@ class Costing:
             for letters, name in rows_of(op, indices)
             for letter, dim in zip(letters, types[name].shape, strict=True)
         }
-        letters = self._letters(op, indices)
+        letters = self._blocks.letters(op, indices)
         return Kernel(self.hardware.core, op, letters, whole, self._taken(op))
 
     def _taken(self, op: Op) -> Number:
@@ -209,7 +193,7 @@ class Costing:
 
     def _matmul(self, op: Op) -> OpCost:
         indices = indices_of(op)
-        m, n, k = self._product_shape(indices, self._letters(op, indices))
+        m, n, k = self._product_shape(indices, self._blocks.letters(op, indices))
         return self._local(op, product_work(self.hardware.core, self._rate(op), m, n, k))
 
     def _rate(self, op: Op) -> str:
@@ -238,6 +222,8 @@ class Costing:
         values: Iterable[str],
     ) -> OpCost:
         """One message of some values' blocks over the cores that the op's axes join."""
+        if self._switched:
+            return self._through_switches(op, values)
         axes = axes_of(op)
         line, sharing = self.line(axes)
         traffic = collective(self.hardware, line, self._words(values) * sharing)
@@ -256,6 +242,39 @@ class Costing:
             ramp_words=traffic.ramp_words,
             word_hops=traffic.word_hops * lines,
         )
+
+    @cached_property
+    def _switched(self) -> bool:
+        return floor_of(self.hardware).switched
+
+    def _through_switches(self, op: Op, values: Iterable[str]) -> OpCost:
+        """The collective of devices in a row, all of a kind at the same time; words are cycles
+        that the slowest link is busy."""
+        axes, hardware = axes_of(op), self.hardware
+        members, stride = extent(axes, self.sizes), self.stride(axes)
+        bytes_ = sum((self._bytes(name) for name in values), start=0.0)
+        found = SWITCHED[op.kind](hardware, Group(members, stride), bytes_)
+        software, clock = hardware.core.software, hardware.core.clock_hz
+        launches = 1.0 * (np.asarray(members) > 1)
+        launch = launches * software.launch_cycles
+        groups = extent(self.sizes, self.sizes) / members
+        return OpCost(
+            op=op,
+            core_cycles=launch,
+            launch_cycles=launch,
+            network_cycles=found.seconds * clock,
+            cycles=launch + found.seconds * clock,
+            work=self._exchanged(op),
+            columns_words=found.transfer_s * clock,
+            link_energy_j=groups * energy_j(hardware, found),
+            host_cycles=launches * software.host_cycles,
+        )
+
+    def stride(self, axes: tuple[str, ...]) -> Number:
+        """Places in the row of devices between members of a collective over some axes."""
+        mesh = MESH_AXES["columns"]
+        behind = mesh[max((mesh.index(axis) for axis in axes if axis in mesh), default=1) + 1 :]
+        return extent(behind, self.sizes)
 
     def _exchanged(self, op: Op) -> CoreWork:
         """What a collective makes of a core besides time: its block is read, what comes is
@@ -284,7 +303,7 @@ class Costing:
         indices = indices_of(op)
         left, right = (self._travels(op, at, indices, frozenset(indices.reduced)) for at in (0, 1))
         steps = np.maximum(left, right)
-        sizes = self._letters(op, indices)
+        sizes = self._blocks.letters(op, indices)
         whole = self._whole_contraction(op, indices)
         sizes = {x: n for x, n in sizes.items() if x not in indices.reduced}
         m, n, k = self._product_shape(indices, sizes)
@@ -370,19 +389,6 @@ class Costing:
             ramp_words=steps * (step.row_words + step.column_words) * sends,
             word_hops=2 * steps * (step.row_words + step.column_words) * devices * sends,
         )
-
-
-def axes_of(op: Op) -> tuple[str, ...]:
-    """The mesh axes of a collective."""
-    axes = op.attributes["axes"]
-    assert isinstance(axes, tuple)
-    return tuple(str(axis) for axis in axes)
-
-
-def rows_of(op: Op, indices: Indices) -> Iterator[tuple[str, str]]:
-    """The letters of every operand and result, with the value's name."""
-    letters = (*indices.operands, indices.result, *indices.others)
-    return zip(letters, (*op.operands, *op.results), strict=True)
 
 
 _COSTS: dict[str, Callable[[Costing, Op], OpCost]] = {

@@ -9,20 +9,6 @@ from ..ir.hardware import Hardware
 from .core import compute_dtype
 from .cost import OpCost
 
-COMPONENTS: tuple[str, ...] = (
-    "matrix",
-    "vector",
-    "sram",
-    "control",
-    "router",
-    "wire",
-    "die_to_die",
-    "memory",
-    "leakage",
-    "regulator_loss",
-)
-"""Of a step; the last two are of no operator."""
-
 
 def hop_energy_j_per_word(hardware: Hardware) -> dict[str, float]:
     """Energy of a word over one hop: through a router, along a core's pitch, and the share of a
@@ -56,7 +42,9 @@ def op_energy_j(hardware: Hardware, cost: OpCost, devices: int) -> dict[str, flo
     }
     energy = {name: joules * devices for name, joules in per_core.items()}
     hops = hop_energy_j_per_word(hardware)
-    return energy | {name: float(cost.word_hops) * joules for name, joules in hops.items()}
+    moved = {name: float(cost.word_hops) * joules for name, joules in hops.items()}
+    moved["die_to_die"] += float(cost.link_energy_j)
+    return energy | moved
 
 
 def _memory_energy_j_per_byte(hardware: Hardware) -> float:

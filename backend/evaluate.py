@@ -1,8 +1,8 @@
 """A mapped program becomes a result, at either fidelity.
 
-One micro-batch goes through the stages one after the other; the others follow at the pace of the
-slowest, and the optimizer, in training, behind all of them. `bound` takes each graph's lower bound
-and hand-overs at zero load; `fluid` runs graphs and hand-overs with everything that shares links.
+How long a step takes is in timing.py; here that becomes energy, power, the use of links, and what
+stands out. `bound` takes each graph's lower bound and hand-overs at zero load; `fluid` runs graphs
+and hand-overs with everything that shares links.
 """
 
 from collections.abc import Mapping
@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..ir.graph import Op
-from ..ir.program import Program, Stage
+from ..ir.program import Program
 from ..ir.result import Bottleneck, Fidelity, NocFigures, OperatorFigures, Result
 from . import figures
-from .energy import COMPONENTS, hop_energy_j_per_word, op_energy_j
-from .fluid import GraphRun, bounded_run, graph_run
-from .handover import Handover, handovers
+from .energy import hop_energy_j_per_word, op_energy_j
+from .fluid import GraphRun
+from .off_wafer import stream_energy_j
 from .physics.cost import economics
-from .physics.power import power, regulator_loss, standby
-from .replicas import GradientSum, gradient_sum
-from .workload import PieceCosts, pieces_of
-
-Breakdown = dict[str, float]
+from .physics.power import COMPONENTS, power, regulator_loss, standby
+from .timing import Timing, add
+from .workload import PieceCosts
 
 
 def evaluate(program: Program, fidelity: Fidelity = "fluid") -> Result:
@@ -42,115 +40,29 @@ class Evaluation:
     fidelity: Fidelity
 
     @cached_property
-    def pieces(self) -> dict[str, PieceCosts]:
-        program = self.program
-        return pieces_of(program.hardware, program.graphs, program.mesh.sizes)
-
-    @cached_property
-    def runs(self) -> dict[str, GraphRun]:
-        """A run of every graph that a stage calls."""
-        used = {call.text("body") for stage in self.program.stages for call in stage.calls}
-        return {name: self._run(self.pieces[name]) for name in sorted(used)}
-
-    def _run(self, piece: PieceCosts) -> GraphRun:
-        if self.fidelity == "bound":
-            return bounded_run(piece.mapped, piece.costs, piece.bound)
-        return graph_run(piece.mapped, piece.costs)
-
-    @cached_property
-    def handovers(self) -> list[Handover]:
-        contended = self.fidelity == "fluid" and self.program.microbatches > 1
-        return handovers(self.program, self.pieces, contended)
-
-    @cached_property
-    def gradient_sums(self) -> list[GradientSum]:
-        """What it takes to sum every stage's gradients over the replicas."""
-        program = self.program
-        return [
-            gradient_sum(
-                program,
-                stage.places,
-                sum(
-                    call.integer("count") * float(self.pieces[call.text("body")].memory.gradients)
-                    for call in stage.calls
-                ),
-                program.workload.dtype,
-                contended=self.fidelity == "fluid",
-            )
-            for stage in program.stages
-        ]
-
-    # Time.
-
-    def _updates(self, call: Op) -> bool:
-        """Whether a call is of the optimizer: once a step, not for every micro-batch."""
-        return self.program.graphs[call.text("body")].updates
-
-    def _times(self, call: Op) -> int:
-        """How often one replica runs a call's graph in a step."""
-        often = 1 if self._updates(call) else self.program.microbatches
-        return often * call.integer("count")
-
-    def _stage_breakdown(self, stage: Stage, updates: bool) -> Breakdown:
-        """Exposed seconds of one micro-batch in a stage, or of its optimizer, by component."""
-        clock = self.program.hardware.core.clock_hz
-        total = {"compute_s": 0.0, "software_s": 0.0, "noc_s": 0.0}
-        for call in stage.calls:
-            if self._updates(call) != updates:
-                continue
-            spans = self.runs[call.text("body")].spans
-            count = call.integer("count") / clock
-            total["compute_s"] += count * sum(span.compute for span in spans)
-            total["software_s"] += count * sum(span.software for span in spans)
-            total["noc_s"] += count * sum(span.network for span in spans)
-        return total
-
-    @cached_property
-    def stage_breakdowns(self) -> list[Breakdown]:
-        return [self._stage_breakdown(stage, updates=False) for stage in self.program.stages]
-
-    @cached_property
-    def update_breakdown(self) -> Breakdown:
-        """Of the stage whose optimizer takes longest."""
-        each = (self._stage_breakdown(stage, updates=True) for stage in self.program.stages)
-        return max(each, key=lambda parts: sum(parts.values()))
-
-    @cached_property
-    def breakdown(self) -> Breakdown:
-        """Exposed seconds of the step; they sum to its latency.
-
-        With several micro-batches the slowest stage works on all of them; what it waits for the
-        first to arrive and the last to leave is the bubble.
-        """
-        total = {"compute_s": 0.0, "software_s": 0.0, "noc_s": 0.0}
-        for stage in self.stage_breakdowns:
-            _add(total, stage)
-        for handover in self.handovers:
-            total["software_s"] += handover.software_s
-            total["noc_s"] += handover.seconds - handover.software_s
-        fixed = {"memory_s": 0.0, "bubble_s": 0.0}
-        microbatches = self.program.microbatches
-        if microbatches > 1:
-            chain_s = sum(total.values())
-            slowest = max(self._paces, key=lambda pace: sum(pace.values()))
-            total = {name: microbatches * seconds for name, seconds in slowest.items()}
-            fixed["bubble_s"] = chain_s - sum(slowest.values())
-        _add(total, self.update_breakdown)
-        summing = max((each.seconds for each in self.gradient_sums), default=0.0)
-        return total | fixed | ({"gradients_s": summing} if summing else {})
+    def timing(self) -> Timing:
+        return Timing(self.program, self.fidelity)
 
     @property
-    def _paces(self) -> list[Breakdown]:
-        """What every stage and hand-over needs for one micro-batch."""
-        passing = [
-            {"compute_s": 0.0, "software_s": h.software_s, "noc_s": h.seconds - h.software_s}
-            for h in self.handovers
-        ]
-        return [*self.stage_breakdowns, *passing]
+    def pieces(self) -> Mapping[str, PieceCosts]:
+        return self.timing.pieces
+
+    @property
+    def runs(self) -> dict[str, GraphRun]:
+        return self.timing.runs
+
+    @property
+    def latency_s(self) -> float:
+        return self.timing.latency_s
 
     @cached_property
-    def latency_s(self) -> float:
-        return sum(self.breakdown.values())
+    def _summed_times(self) -> float:
+        """How often a replica gives away and gathers its gradients in a step: once whole, or half
+        of that for every micro-batch and pass over what replicas divide among them."""
+        microbatches = self.program.microbatches
+        if self.program.mapping.streaming:
+            return microbatches / 2
+        return {2: (microbatches + 1) / 2, 3: 1.5 * microbatches}.get(self.program.mapping.zero, 1)
 
     # Energy and power.
 
@@ -173,14 +85,31 @@ class Evaluation:
         for stage in self.program.stages:
             for call in stage.calls:
                 for op in self.graph_energies[call.text("body")]:
-                    _add(total, op, replicas * self._times(call))
+                    add(total, op, replicas * self.timing.times(call))
+        passed, summed = self.timing.handovers, self.timing.gradient_sums
         for name, joules in hop_energy_j_per_word(hardware).items():
-            total[name] += repeats * joules * sum(h.word_hops for h in self.handovers)
-            total[name] += replicas * joules * sum(s.word_hops for s in self.gradient_sums)
+            total[name] += repeats * joules * sum(h.word_hops for h in passed)
+            words = self._summed_times * sum(each.word_hops for each in summed)
+            total[name] += replicas * joules * words
+        total["io"] += repeats * sum(h.link_energy_j for h in passed)
+        total["io"] += self._summed_times * sum(each.link_energy_j for each in summed)
+        if self.program.mapping.streaming:
+            total["io"] += self._streamed_j
         total["regulator_loss"] = sum(total.values()) * regulator_loss(hardware.wafer)
         for name, watts in self.standby_w.items():
             total[name] += watts * self.latency_s
         return total
+
+    @cached_property
+    def _streamed_j(self) -> float:
+        """Of weights and gradients on their way onto all wafers and off them."""
+        program = self.program
+        return sum(
+            self.timing.times(call) * stream_energy_j(program, self.pieces[body].mapped.graph)
+            for stage in program.stages
+            for call in stage.calls
+            if (body := call.text("body")) and program.way(call) != "update"
+        )
 
     @cached_property
     def standby_w(self) -> dict[str, float]:
@@ -214,22 +143,23 @@ class Evaluation:
         for stage in program.stages:
             busy = 0.0
             for call in stage.calls:
-                piece, count = self.pieces[call.text("body")], self._times(call)
+                piece, count = self.pieces[call.text("body")], self.timing.times(call)
                 links = piece.bound.busy
                 busy += count * max(float(links["columns"]), float(links["rows"]))
                 words += count * sum(float(cost.word_hops) for cost in piece.costs)
                 sends = sum(float(cost.network_cycles) > 0 for cost in piece.costs)
                 messages += call.integer("count") * sends
             busiest = max(busiest, busy)
-        words += program.microbatches * sum(handover.word_hops for handover in self.handovers)
-        words += sum(each.word_hops for each in self.gradient_sums)
+        passed, summed = self.timing.handovers, self.timing.gradient_sums
+        words += program.microbatches * sum(handover.word_hops for handover in passed)
+        words += self._summed_times * sum(each.word_hops for each in summed)
         rows, columns = wafer.usable_rows, wafer.usable_columns
         links = 2 * (rows * (columns - 1) + columns * (rows - 1))
         return NocFigures(
             max_link_utilization=busiest / cycles,
             mean_link_utilization=words * program.mapping.dp / (max(links, 1) * cycles),
             flows=messages * program.mesh.devices * program.mapping.dp
-            + sum(each.flows for each in (*self.handovers, *self.gradient_sums)),
+            + sum(each.flows for each in (*passed, *summed)),
         )
 
     # What stands out.
@@ -251,7 +181,7 @@ class Evaluation:
         main = self.main_call
         calls = [call for stage in self.program.stages for call in stage.calls]
         same = (c for c in calls if c.integer("count") > 1 and _layers(c) == _layers(main))
-        found = dict.fromkeys(c.text("body") for c in same if not self._updates(c))
+        found = dict.fromkeys(c.text("body") for c in same if self.program.way(c) != "update")
         return tuple(found) or (main.text("body"),)
 
     @cached_property
@@ -284,9 +214,10 @@ class Evaluation:
         """The largest part of the latency, and the operator that has most of it."""
         kinds = {"compute_s": "compute", "software_s": "software", "noc_s": "noc"}
         kinds |= {"bubble_s": "pipeline bubble", "memory_s": "memory", "gradients_s": "gradients"}
-        part = max(self.breakdown, key=lambda name: self.breakdown[name])
+        breakdown = self.timing.breakdown
+        part = max(breakdown, key=lambda name: breakdown[name])
         if part == "gradients_s":
-            of_time = self.breakdown[part] / self.latency_s
+            of_time = breakdown[part] / self.latency_s
             return Bottleneck(kinds[part], "all-reduce among replicas", of_time)
         name = self.main_call.text("body")
         fields = {"compute_s": "compute", "software_s": "software"}
@@ -297,7 +228,7 @@ class Evaluation:
         _, op = max(shares, key=lambda share: share[0])
         path = op.path or self._reader(name, op).path
         where = f"{op.kind} of {path}" if path else op.kind
-        return Bottleneck(kinds[part], where, self.breakdown[part] / self.latency_s)
+        return Bottleneck(kinds[part], where, breakdown[part] / self.latency_s)
 
     def _reader(self, name: str, op: Op) -> Op:
         """For an operator that no module stands for (a collective) the one that feeds it."""
@@ -329,7 +260,7 @@ class Evaluation:
             power_nameplate_w=float(power(hardware)),
             energy_j=sum(energy.values()),
             mfu=program.flops / (latency_s * peak_flops),
-            breakdown=self.breakdown,
+            breakdown=self.timing.breakdown,
             energy=energy,
             bottleneck=self.bottleneck,
             memory=figures.memory_figures(program),
@@ -337,6 +268,7 @@ class Evaluation:
             cycles_per_layer=sum(self.runs[name].cycles for name in self.layer),
             operators=self.operators,
             tried=figures.tried_figures(program),
+            dropped=program.dropped,
             limits=figures.LIMITS[self.fidelity],
             cost_usd=money.cost_usd,
             usd_per_million_tokens=money.usd_per_million_tokens,
@@ -345,8 +277,3 @@ class Evaluation:
 
 def _layers(call: Op) -> tuple[int, int]:
     return call.integer("first"), call.integer("count")
-
-
-def _add(total: Breakdown, more: Mapping[str, float], times: float = 1.0) -> None:
-    for name, value in more.items():
-        total[name] += times * value

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from ..ir.dims import size
+from ..ir.floor import floor_of
 from ..ir.graph import TensorType
+from ..ir.hardware import Hardware
 from ..ir.program import CoreMemory, Program, Stage
 from ..ir.result import (
     Fidelity,
@@ -23,7 +25,7 @@ SHARED = "shared"
 LIMITS: dict[Fidelity, tuple[str, ...]] = {
     "bound": ("a lower bound: nothing waits for anything but its operands",),
     "fluid": (
-        "weights are resident; loading them is not part of the step",
+        "weights that are resident are there when the step begins",
         "logits stay on the wafer; sampling is not part of the step",
         "routers of dead cores are taken to pass words on",
         "what stages hand over does not share links with the stages' own collectives",
@@ -49,6 +51,8 @@ def hardware_figures(program: Program) -> HardwareFigures:
         peak_flops=hardware.peak_flops(program.workload.dtype),
         sram_bytes=hardware.sram_bytes,
         dram_bytes=hardware.dram_bytes,
+        unit="node" if hardware.wafer.board else "wafer",
+        device="core" if hardware.core.multiprocessors is None else "GPU",
     )
 
 
@@ -59,18 +63,18 @@ def workload_figures(program: Program) -> WorkloadFigures:
 
 
 def mapping_figures(program: Program) -> MappingFigures:
-    """The strategy; what inference has no use for has its neutral value."""
+    """The strategy, and how good its placement is."""
     strategy, placement = program.mapping, program.placement
     return MappingFigures(
         dp=strategy.dp,
         tp=program.mesh.devices,
         pp=len(program.stages),
-        ep=1,
+        ep=strategy.ep,
         microbatch=strategy.microbatch,
-        interleave=1,
+        interleave=strategy.interleave,
         recompute=strategy.recompute,
-        zero=0,
-        streaming=False,
+        zero=strategy.zero,
+        streaming=strategy.streaming,
         region=strategy.region,
         stages=len(program.stages),
         objective=None if placement is None else placement.objective,
@@ -94,17 +98,18 @@ def memory_figures(program: Program) -> MemoryFigures:
             made = [(output.role, graph.types[output.name]) for output in graph.outputs]
             caches += count * _total(type_ for role, type_ in made if role == "cache")
             gradients += count * _total(type_ for role, type_ in made if role == "gradient")
-    replicas = program.mapping.dp
     memories = [stage.memory for stage in program.stages if stage.memory is not None]
     active = sum(memory.activation_bytes + memory.saved_bytes for memory in memories)
+    hardware, mapping = program.hardware, program.mapping
+    replicas, zero = mapping.dp, 3 if mapping.streaming else mapping.zero
     return MemoryFigures(
-        weights_bytes=weights * replicas,
+        weights_bytes=weights * (1 if zero == 3 else replicas),
         kv_bytes=caches * replicas * program.microbatches,
         activation_bytes=active * program.mesh.devices * replicas,
-        optimizer_bytes=states * replicas,
+        optimizer_bytes=states * (1 if zero else replicas),
         peak_core_bytes=max(memory.total_bytes for memory in memories),
-        core_capacity_bytes=int(program.hardware.core.usable_bytes),
-        gradient_bytes=gradients * replicas,
+        core_capacity_bytes=int(hardware.core_bytes),
+        gradient_bytes=gradients * (1 if zero >= 2 else replicas),
     )
 
 
@@ -125,6 +130,11 @@ def tried_figures(program: Program) -> tuple[TriedFigures, ...]:
             bound_s=tried.bound_s,
             core_bytes=tried.core_bytes,
             outcome=tried.outcome,
+            ep=tried.mapping.ep,
+            interleave=tried.mapping.interleave,
+            recompute=tried.mapping.recompute,
+            zero=tried.mapping.zero,
+            streaming=tried.mapping.streaming,
         )
         for tried in program.tried
     )
@@ -178,10 +188,12 @@ def _contents(stage: Stage) -> str:
 def _short_room(program: Program) -> Iterator[Infeasibility]:
     if all(stage.places for stage in program.stages):
         return
-    wafer = program.hardware.wafer
+    hardware, floor = program.hardware, floor_of(program.hardware)
+    wafer = hardware.wafer
     rows, columns = program.mapping.region
     rectangles = len(program.stages) * program.mapping.dp
-    demand, limit = rows * columns * rectangles, wafer.usable_alive
+    alive = floor.columns if floor.switched else floor.islands * wafer.usable_alive
+    demand, limit = rows * columns * rectangles, alive
     of_cores = f"of {rows}x{columns} cores"
     what = (
         f"1 rectangle {of_cores} does not fit"
@@ -190,6 +202,14 @@ def _short_room(program: Program) -> Iterator[Infeasibility]:
     )
     if demand <= limit:
         what += " between the edges and the dead cores"
-    where = f"wafer {wafer.name}: {what}"
+    where = f"{_of_what(hardware)}: {what}"
     gap = max(0, demand - limit)
     yield Infeasibility("cores", where, demand, limit, gap, "cores", program.advice)
+
+
+def _of_what(hardware: Hardware) -> str:
+    """A system in words."""
+    if hardware.wafer.board:
+        return f"{hardware.wafers} nodes {hardware.wafer.name}"
+    many = f"{hardware.wafers} wafers" if hardware.wafers > 1 else "wafer"
+    return f"{many} {hardware.wafer.name}"

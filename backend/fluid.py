@@ -4,7 +4,8 @@ All cores of a mesh run the same program, so one core stands for all. It starts 
 its operands are there and the core is free; a message leaves the core free after its launches.
 Messages in flight at the same time share the links along rows, those along columns and the ramp
 max-min fairly: each slows down until no resource carries more than a word a cycle. A product whose
-tiles travel has the links to itself: it starts when no message is in flight.
+tiles travel has the links to itself: it starts when no message is in flight. Where a host launches
+what the core runs, one after the other, nothing starts before it is launched.
 """
 
 from collections.abc import Mapping, Sequence
@@ -118,6 +119,8 @@ class _Core:
 
     network: _Network = field(default_factory=_Network)
     now: float = 0.0
+    launched: float = 0.0
+    """When the host was done with its latest launch; it waits for nothing."""
     ready: dict[str, float] = field(default_factory=dict[str, float])
     flying: dict[str, tuple[int, _Message]] = field(default_factory=dict[str, tuple[int, _Message]])
     spans: list[Span] = field(default_factory=list[Span])
@@ -144,7 +147,10 @@ class _Core:
         sends = float(cost.network_cycles) > 0
         if sends and cost.stepped:
             self.wait_for(tuple(self.flying))
+        self.launched += float(cost.host_cycles)
         start, software = self.now, float(cost.launch_cycles)
+        if cost.host_cycles and self.launched > self.now:
+            software += self.launched - self.now
         if sends and not cost.stepped:
             self.now += software
             message = _message(cost)
@@ -153,7 +159,7 @@ class _Core:
             self.spans.append(Span(start, self.now, 0.0, software, 0.0))
             return
         compute = float(cost.work.cycles)
-        self.now += float(cost.cycles)
+        self.now += float(cost.cycles) + software - float(cost.launch_cycles)
         self.ready |= dict.fromkeys(cost.op.results, self.now)
         stalled = max(0.0, self.now - start - software - compute)
         self.spans.append(Span(start, self.now, compute, software, stalled))
@@ -216,6 +222,8 @@ def _chain_span(cost: OpCost, on_chain: bool) -> Span:
 
 
 def _busy_span(cost: OpCost, resource: str) -> Span:
+    if resource == "host":
+        return Span(0.0, 0.0, 0.0, float(cost.host_cycles), 0.0)
     if resource == "core":
         return Span(0.0, 0.0, float(cost.work.cycles), float(cost.launch_cycles), 0.0)
     words = {"columns": cost.columns_words, "rows": cost.rows_words, "ramp": cost.ramp_words}

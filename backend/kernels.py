@@ -14,7 +14,7 @@ from ..ir.expression import Work
 from ..ir.graph import Op
 from ..ir.hardware import Core
 from ..ir.kinds import Indices, indices_of
-from ..ir.operators.chosen import chosen_letters
+from ..ir.operators.chosen import chosen_letters, forward_equation
 from ..ir.operators.differentiated import forward_of
 from ..ir.operators.experts import share
 from ..ir.operators.load import busiest, experts_touched, load_of
@@ -69,6 +69,7 @@ def added(parts: Iterable[CoreWork]) -> CoreWork:
             total.vector_operations + part.vector_operations,
             total.sram_read_bytes + part.sram_read_bytes,
             total.sram_write_bytes + part.sram_write_bytes,
+            total.memory_bytes + part.memory_bytes,
         )
     return total
 
@@ -214,7 +215,13 @@ def experts_taken(kernel: Kernel) -> Number:
     return np.minimum(1.0, np.maximum(_touched(kernel)[0], 1.0) / held)
 
 
-def _chosen_products(kernel: Kernel) -> CoreWork:
+def _chosen_gradients(kernel: Kernel) -> CoreWork:
+    """The same products, of which the tokens are what is summed."""
+    attributes = {**kernel.op.attributes, "indices": forward_equation(kernel.op)}
+    return _chosen_products(replace(kernel, op=replace(kernel.op, attributes=attributes)), True)
+
+
+def _chosen_products(kernel: Kernel, gradient: bool = False) -> CoreWork:
     """The tokens of every local expert that is touched, as one batch through its matrix.
 
     A core that holds few experts is touched in some steps and not in others; those that are set
@@ -226,7 +233,7 @@ def _chosen_products(kernel: Kernel) -> CoreWork:
     m = np.maximum(1.0, ceil_div(np.round(batch, _DIGITS), 1.0))
     n = kernel.extent(c for c in weights if c in result)
     k = kernel.extent(c for c in weights if c not in result and c != op.text("expert"))
-    one = kernel.product(m, n, k)
+    one = kernel.product(k, n, m) if gradient else kernel.product(m, n, k)
     experts = int(kernel.whole[op.text("expert")])
     part = float(share(op, experts, _chosen_experts(kernel)) / experts)
     rows = kernel.extent(choice) * kernel.extent(op.text("expert")) * part
@@ -276,6 +283,7 @@ KERNELS: Mapping[str, Callable[[Kernel], CoreWork]] = {
     "convolve": _convolved,
     "scan": _scanned,
     "chosen_matmul": _chosen_products,
+    "chosen_matmul_grad": _chosen_gradients,
     "scan_grad": _backward("scan", _scanned),
     "convolve_grad": _backward("convolve", _convolved),
     "update": _updated,

@@ -6,6 +6,7 @@ Figures may be arrays over many meshes (extents.py).
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -32,12 +33,66 @@ class GraphMemory:
     gradients: Number = 0.0
     states: Number = 0.0
     saved: Number = 0.0
+    borrowed: Number = 0.0
+    """Weights that another graph holds, if it is in the same stage."""
+    largest_weight: Number = 0.0
+    largest_gradient: Number = 0.0
 
-    def held(self, microbatches: int) -> Number:
-        """What stays between runs: the caches of every micro-batch, and one each of the rest. A
-        micro-batch runs forward and backward before the next one."""
-        trained = self.gradients + self.states + self.saved
-        return self.weights + microbatches * self.cache + trained
+
+@dataclass(frozen=True)
+class Keeping:
+    """What of a step stays in the cores of a stage from one run of a graph to the next; figures
+    of one plan, or arrays over many."""
+
+    microbatches: Number = 1
+    """Each has caches of its own, which stay."""
+    trains: bool = False
+    in_flight: Number = 1.0
+    """Micro-batches whose saved values wait for their backward pass."""
+    replicas: Number = 1
+    zero: Number = 0
+    """What replicas divide among them (`Strategy.zero`)."""
+    streaming: Number = 0
+    """1 where weights and gradients come and go and states stay off the wafer."""
+
+    def weights(self, memory: GraphMemory) -> Number:
+        return memory.weights * self._share(3)
+
+    def borrowed(self, memory: GraphMemory) -> Number:
+        return memory.borrowed * self._share(3)
+
+    def gradients(self, memory: GraphMemory) -> Number:
+        return memory.gradients * self._share(2)
+
+    def states(self, memory: GraphMemory) -> Number:
+        return memory.states * self._share(1)
+
+    def saved(self, memory: GraphMemory) -> Number:
+        return self.in_flight * memory.saved
+
+    def caches(self, memory: GraphMemory) -> Number:
+        return self.microbatches * memory.cache
+
+    def held(self, memory: GraphMemory) -> Number:
+        """All that stays."""
+        trained = self.gradients(memory) + self.states(memory) + self.saved(memory)
+        return self.weights(memory) + self.caches(memory) + trained
+
+    def buffers(self, memory: GraphMemory) -> Number:
+        """What comes and goes while a graph runs. Streamed, one weight is used while the next one
+        comes, and gradients leave likewise; where replicas divide them, the weights of the graph
+        and of the next one are gathered, and the gradients that it makes are summed whole."""
+        streaming = np.asarray(self.streaming)
+        weights, gradients = ((self._parts(zero) > 1) & (streaming == 0) for zero in (3, 2))
+        divided = 2 * memory.weights * weights + memory.gradients * gradients
+        return divided + streaming * 2 * (memory.largest_weight + memory.largest_gradient)
+
+    def _share(self, zero: int) -> Number:
+        """The part that stays of what replicas divide from a level of ZeRO on."""
+        return (1 - np.asarray(self.streaming)) / self._parts(zero)
+
+    def _parts(self, zero: int) -> Number:
+        return np.where(np.asarray(self.zero) >= zero, self.replicas, 1)
 
 
 def held_elsewhere(graphs: Mapping[str, Graph]) -> dict[str, frozenset[str]]:
@@ -73,8 +128,13 @@ def graph_memory(mapped: MappedGraph, sizes: Sizes, elsewhere: Collection[str] =
             (block_bytes(graph.types[n], mapped.shardings[n], sizes) for n in names), start=0.0
         )
 
+    def largest(names: Iterable[str]) -> Number:
+        return reduce(np.maximum, (bytes_of([name]) for name in names), 0.0)
+
     def read(*roles: Role) -> list[str]:
         return [i.name for i in graph.inputs if i.role in roles and i.name not in elsewhere]
+
+    lent = [i.name for i in graph.inputs if i.name in elsewhere and "*" not in i.source]
 
     grown = {name for op in graph.ops if set(op.results) & caches for name in op.operands}
     kept = caches | {name for name in read("cache") if name not in grown}
@@ -86,6 +146,9 @@ def graph_memory(mapped: MappedGraph, sizes: Sizes, elsewhere: Collection[str] =
         gradients=bytes_of(made["gradient"]),
         states=bytes_of(read("state")),
         saved=bytes_of(made["saved"]),
+        borrowed=bytes_of(lent),
+        largest_weight=largest(read("weight")),
+        largest_gradient=largest(made["gradient"]),
     )
 
 

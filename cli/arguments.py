@@ -34,7 +34,6 @@ MAX_SEED = (1 << 31) - 1
 
 PHASES: tuple[Phase, ...] = ("prefill", "decode", "train")
 TOKENS = "2048"
-VERIFIED_PHASES: tuple[Phase, ...] = ("prefill", "decode")
 VERIFIED_TOKENS = "16"
 """Of a sequence, and in the cache, unless stated: virtual devices take their time."""
 TOLERANCE = "1e-5"
@@ -117,13 +116,11 @@ def _run_parser() -> _Parser:
     return parser
 
 
-def _add_job(
-    parser: argparse.ArgumentParser, phases: Sequence[Phase] = PHASES, tokens: str = TOKENS
-) -> None:
+def _add_job(parser: argparse.ArgumentParser, tokens: str = TOKENS) -> None:
     add = parser.add_argument
     add("--hw", metavar="FILE", help="a .wsc file, or a shipped spec by name (wse2)")
     add("--model", metavar="CONFIG", help="a Hugging Face config.json, or the folder that holds it")
-    add("--phase", default="prefill", metavar="PHASE", help=" or ".join(phases))
+    add("--phase", default="prefill", metavar="PHASE", help=" or ".join(PHASES))
     _add_sizes(parser, tokens)
     add_model_options(parser)
     add("--region", metavar="RxC", help="rows x columns of cores of one stage of one replica")
@@ -153,7 +150,7 @@ def _read_run(values: argparse.Namespace) -> Run | Help:
         from .. import __version__
 
         return Help(f"wscc {__version__}\n", 0)
-    job = replace(_read_job(values, PHASES), fidelity=_fidelity(values.fidelity))
+    job = replace(_read_job(values), fidelity=_fidelity(values.fidelity))
     return Run(
         job,
         _talk(values),
@@ -164,11 +161,11 @@ def _read_run(values: argparse.Namespace) -> Run | Help:
     )
 
 
-def _read_job(values: argparse.Namespace, phases: Sequence[Phase], where: str = "") -> Job:
+def _read_job(values: argparse.Namespace, where: str = "") -> Job:
     for name, what in (("hw", "FILE"), ("model", "CONFIG")):
         if getattr(values, name) is None:
             raise UserError(f"{where}--{name} {what} is missing")
-    phase = _phase(values.phase, phases)
+    phase = _phase(values.phase)
     batch = whole("--batch", values.batch, MAX_BATCH)
     pins = read_pins(values.mapping, values.region, phase)
     pins.check_batch(batch)
@@ -193,7 +190,7 @@ def _verify_parser() -> _Parser:
         description="Run a mapped program on virtual devices with random weights, and compare "
         "every output with that of the model run unsplit.",
     )
-    _add_job(parser, VERIFIED_PHASES, VERIFIED_TOKENS)
+    _add_job(parser, VERIFIED_TOKENS)
     add = parser.add_argument
     add("--tolerance", default=TOLERANCE, metavar="X", help=f"of the relative error ({TOLERANCE})")
     add("--no-cache", action="store_true", help="do not use the cache")
@@ -202,7 +199,7 @@ def _verify_parser() -> _Parser:
 
 
 def _read_verify(values: argparse.Namespace) -> Verify:
-    job = _read_job(values, VERIFIED_PHASES, "wscc verify: ")
+    job = _read_job(values, "wscc verify: ")
     return Verify(job, _tolerance(values.tolerance), _talk(values), cache=not values.no_cache)
 
 
@@ -273,7 +270,7 @@ def _read_show(values: argparse.Namespace) -> Show:
     return Show(
         model=values.model,
         talk=_talk(values),
-        phase=_phase(values.phase, PHASES),
+        phase=_phase(values.phase),
         batch=whole("--batch", values.batch, MAX_BATCH),
         sequence=whole("--sequence", values.sequence, MAX_TOKENS),
         context=whole("--context", values.context, MAX_TOKENS),
@@ -335,10 +332,9 @@ def _talk(values: argparse.Namespace) -> Talk:
     return Talk(values.json, values.verbosity, values.quiet)
 
 
-def _phase(text: str, known: Sequence[Phase]) -> Phase:
-    later = tuple(phase for phase in PHASES if phase not in known)
-    _built("--phase", text, tuple(known), later)
-    return next(phase for phase in known if phase == text)
+def _phase(text: str) -> Phase:
+    _built("--phase", text, PHASES, ())
+    return next(phase for phase in PHASES if phase == text)
 
 
 def _fidelity(text: str) -> Fidelity:

@@ -76,9 +76,10 @@ def read_pins(mapping: str | None, rectangle: str | None, phase: Phase) -> Pins:
             f"--region {rectangle} and --mapping tp={tensor[0]}x{tensor[1]} are the same pin "
             "and differ, expected one of them"
         )
+    names = ("dp", "pp", "microbatch", "ep", "interleave", "zero", "streaming")
     recompute = found.get("recompute") if phase == "train" else None
     return Pins(
-        found.get("dp"), found.get("pp"), pinned or tensor, found.get("microbatch"), recompute
+        region=pinned or tensor, recompute=recompute, **{name: found.get(name) for name in names}
     )
 
 
@@ -101,24 +102,21 @@ def _read_mapping(text: str) -> dict[str, Any]:
 
 def _check_meaning(found: Mapping[str, Any], phase: Phase) -> None:
     """Refuse what only training gives a meaning to, and what is not built yet."""
-    lacks = {"zero": "no optimizer", "recompute": "no backward pass"}
+    lacks = {
+        "zero": "no optimizer",
+        "recompute": "no backward pass",
+        "interleave": "chunks of layers go round the stages for the backward pass's sake",
+    }
+    neutral = {"zero": 0, "recompute": "none", "interleave": 1}
     for name, reason in lacks.items():
-        if found.get(name, 0) in (0, "none"):
-            continue
-        pin = f"--mapping {name}={found[name]}"
-        if phase != "train":
-            raise UserError(f"{pin} has no meaning in {phase}: {reason}")
-        if found[name] == "selective":
-            raise UserError(
-                f"{pin}: attention's scores are never saved, there is nothing between none and full"
-            )
-        if found[name] != "full":
-            raise UserError(f"{pin} is not built yet")
-    if found.get("interleave", 1) > 1:
-        raise UserError(f"--mapping interleave={found['interleave']} is not built yet")
+        if phase != "train" and found.get(name, neutral[name]) != neutral[name]:
+            raise UserError(f"--mapping {name}={found[name]} has no meaning in {phase}: {reason}")
+    if found.get("interleave", 1) > 1 and found.get("pp") == 1:
+        raise UserError(
+            f"--mapping interleave={found['interleave']} has no meaning with pp=1: there are no "
+            "other stages for chunks of layers to go round"
+        )
     if found.get("ep", 1) > 1:
         raise UserError(
-            f"--mapping ep={found['ep']} is not built yet: only dense models, without experts, are"
+            f"--mapping ep={found['ep']} is not built yet: experts are split inside a region"
         )
-    if found.get("streaming", False):
-        raise UserError("--mapping streaming=yes is not built yet: weights stay on the wafer")

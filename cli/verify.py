@@ -7,13 +7,13 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..ir.program import Program, Workload
+from ..ir.program import Program, Strategy, Workload
 from ..ir.store import Store
 from ..report.json_report import print_json
 from ..report.quantities import si
@@ -101,7 +101,7 @@ def _output_json(output: "Compared", tolerance: float) -> dict[str, Any]:
         name: value if not isinstance(value, float) or math.isfinite(value) else None
         for name, value in asdict(output).items()
     }
-    return numbers | {"equal": output.relative_error <= tolerance}
+    return numbers | {"equal": output.within(tolerance)}
 
 
 def lines(program: Program, found: "Verification") -> Iterator[str]:
@@ -113,11 +113,7 @@ def lines(program: Program, found: "Verification") -> Iterator[str]:
     )
     if found.fault is not None:
         yield f"  the program is broken: {found.fault}"
-    rows, columns = mapping.region
-    yield (
-        f"  mapping      dp={mapping.dp}, pp={mapping.pp}, {rows} x {columns} cores, "
-        f"{mapping.layout}, micro-batches of {mapping.microbatch}"
-    )
+    yield f"  mapping      {', '.join(_mapping(mapping))}"
     yield (
         f"  devices      {found.devices:,} of {_number(len(program.stages), 'stage')} and "
         f"{_number(mapping.dp, 'replica')}"
@@ -131,7 +127,19 @@ def lines(program: Program, found: "Verification") -> Iterator[str]:
     yield (
         f"  time         {si(found.unsplit_s, 's')} unsplit, {si(found.devices_s, 's')} on devices"
     )
-    yield from _table(found)
+    yield from _table(found, _trained_kind if step.phase == "train" else _kind)
+
+
+def _mapping(mapping: Strategy) -> Iterator[str]:
+    rows, columns = mapping.region
+    yield f"dp={mapping.dp}, pp={mapping.pp}, {rows} x {columns} cores, {mapping.layout}"
+    yield f"micro-batches of {mapping.microbatch}"
+    usual = Strategy(mapping.dp, mapping.pp, mapping.region, mapping.layout, 1, 1)
+    for name in ("interleave", "recompute", "zero"):
+        if getattr(mapping, name) != getattr(usual, name):
+            yield f"{name}={getattr(mapping, name)}"
+    if mapping.streaming:
+        yield "weights streamed"
 
 
 def _number(number: int, one: str, several: str | None = None) -> str:
@@ -147,19 +155,43 @@ def _verdict(found: "Verification") -> str:
     return f"{which} differ by more than {found.tolerance:g}"
 
 
-def _table(found: "Verification") -> Iterator[str]:
+def _table(found: "Verification", kind_of: Callable[[str], str]) -> Iterator[str]:
     rows = [_row(output.output, "differs", [output]) for output in found.different]
     equal: dict[str, list[Compared]] = {}
     for output in found.outputs:
         if output not in found.different:
-            equal.setdefault(re.sub(r"\.\d+\.", ".*.", output.output), []).append(output)
-    rows += [_row(name, _how_many(outputs), outputs) for name, outputs in equal.items()]
+            equal.setdefault(kind_of(output.output), []).append(output)
+    for name, outputs in equal.items():
+        remarks = [_how_many(name, outputs)]
+        remarks += ["rounding"] * any(o.relative_error > found.tolerance for o in outputs)
+        rows.append(_row(name, ", ".join(filter(None, remarks)), outputs))
     if rows:
         yield from _aligned([("output", "", "largest value", "largest error", "relative"), *rows])
 
 
-def _how_many(outputs: "Sequence[Compared]") -> str:
-    return "" if len(outputs) == 1 else f"{len(outputs)} layers"
+def _kind(output: str) -> str:
+    """One line for an output of all layers."""
+    return re.sub(r"\.\d+\.", ".*.", output)
+
+
+_ENDS = {
+    ".gradient": "gradients",
+    ".moment1": "first moments",
+    ".moment2": "second moments",
+    ".master": "copies of weights",
+}
+
+
+def _trained_kind(output: str) -> str:
+    """One line for what all weights have, and one for the weights."""
+    found = next((kind for end, kind in _ENDS.items() if output.endswith(end)), "weights")
+    return found if "." in output else output
+
+
+def _how_many(name: str, outputs: "Sequence[Compared]") -> str:
+    if "*" in name:
+        return "" if len(outputs) == 1 else f"{len(outputs)} layers"
+    return "" if outputs[0].output == name else f"of {len(outputs)}"
 
 
 def _row(name: str, remark: str, outputs: "Sequence[Compared]") -> tuple[str, ...]:

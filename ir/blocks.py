@@ -25,7 +25,8 @@ Block = tuple[range, ...]
 def narrowed(whole: "Tensor", block: Block) -> "Tensor":
     """The block of a whole value, as a view."""
     for at, places in enumerate(block):
-        whole = whole.narrow(at, places.start, len(places))
+        if len(places) != whole.shape[at]:
+            whole = whole.narrow(at, places.start, len(places))
     return whole
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from .errors import UserError
 from .graph import Graph, Model, Op
 
-_LOADED = ("experts", "experts_grad", "chosen_matmul")
+_LOADED = ("experts", "experts_grad", "chosen_matmul", "chosen_matmul_grad")
 _EXACT = 1 << 53
 """Up to here every whole number is one in floating point too."""
 _MOST = 1e300

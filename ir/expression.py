@@ -210,3 +210,9 @@ def _call(name: str, arguments: list[Any]) -> Any:
     if name in ("silu", "gelu", "softplus"):
         return getattr(F, name)(*arguments)
     return getattr(torch, name)(*arguments)
+
+
+def is_sum(text: str, count: int) -> bool:
+    """Whether an expression is the sum of its first `count` letters, each taken once."""
+    terms = text.replace("(", "").replace(")", "").split(" + ")
+    return sorted(terms) == sorted(LETTERS[:count])

@@ -51,6 +51,12 @@ class Software:
     """To launch one communication step, or one kernel of a GPU."""
     block_cycles: float = 0.0
     """On a GPU, to start a block of threads and fill its pipeline."""
+    host_cycles: float = 0.0
+    """Of a call that launches kernels, on the host, while the device works on those before."""
+    sustained: float = 1.0
+    """Share of what products reach alone that they keep up in long runs."""
+    dropout: bool = False
+    """Whether training drops shares of attention at random, which model graphs leave out."""
 
 
 @dataclass(frozen=True)

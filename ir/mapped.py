@@ -11,6 +11,7 @@ from math import prod
 from typing import Literal
 
 from .errors import VerificationError
+from .expression import is_sum
 from .graph import Graph, Op
 from .kinds import Indices, kind_of
 
@@ -149,11 +150,31 @@ class MappedGraph:
                     raise VerificationError(f"{where} does not complete %{name}{now}")
             return
         partial = [name for name in op.operands if self.shardings[name].partial]
+        if partial and self._adds_parts(op):
+            return
         if partial:
             raise VerificationError(f"{where} reads %{partial[0]}, a partial result")
         kind = kind_of(op)
         if kind.indices is not None and not kind.collective:
             self._verify_local(where, op, kind.indices(op))
+
+    def _adds_parts(self, op: Op) -> bool:
+        """Whether an operator adds partial results that lie alike to one that does too."""
+        kind = kind_of(op)
+        if op.kind != "elementwise" or not is_sum(op.text("expr"), len(op.operands)):
+            return False
+        assert kind.indices is not None
+        indices = kind.indices(op)
+        rows = zip((*indices.operands, indices.result), (*op.operands, op.result), strict=True)
+        places = {
+            (
+                frozenset(zip(letters, self.shardings[name].axes, strict=True)),
+                frozenset(self.shardings[name].partial),
+                self.shardings[name].function,
+            )
+            for letters, name in rows
+        }
+        return len(places) == 1 and next(iter(places))[2] == "sum"
 
     def _verify_local(self, where: str, op: Op, indices: Indices) -> None:
         free = indices.uneven

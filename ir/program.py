@@ -152,10 +152,14 @@ class Tried:
 
 @dataclass(frozen=True)
 class Placement:
-    """How good the placement is: bytes times hops for one micro-batch through one replica."""
+    """How good the placement is: bytes times hops of a step, or in a cluster bytes from node to
+    node; and how little that could be."""
 
     objective: float
     lower_bound: float
+    hottest_bytes: float = 0.0
+    """That the busiest link between two cores of a wafer, or the busiest node of a cluster, carries
+    in a step, by an estimate."""
 
     @property
     def gap(self) -> float:
@@ -182,6 +186,8 @@ class Program:
     """Values that come from outside: the hidden states, where only layers were mapped."""
     placement: Placement | None = None
     tried: tuple[Tried, ...] = field(default=())
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How many strategies the search dropped unseen, by reason."""
     advice: tuple[str, ...] = field(default=())
     """Changes under which the program would fit, if it does not."""
 
@@ -333,9 +339,13 @@ class Program:
 
     def _verify_places(self) -> None:
         places = [place for stage in self.stages for place in stage.places]
+        places.sort(key=lambda place: (place.island, place.column))
         for at, place in enumerate(places):
             if place.rows < self.mesh.rows or place.columns < self.mesh.columns:
                 raise VerificationError(f"rectangle {place} is smaller than mesh {self.mesh}")
-            clash = next((other for other in places[:at] if place.overlaps(other)), None)
-            if clash is not None:
-                raise VerificationError(f"rectangles {clash} and {place} overlap")
+            ends = (place.island, place.column + place.columns)
+            for other in places[at + 1 :]:
+                if (other.island, other.column) >= ends:
+                    break
+                if place.overlaps(other):
+                    raise VerificationError(f"rectangles {place} and {other} overlap")

@@ -34,6 +34,7 @@ def _blocks(program: Program) -> Iterator[str]:
         "layers": program.layers,
         "flops": program.flops,
         "advice": program.advice,
+        "dropped": dict(program.dropped),
         "given": program.given,
     }
     yield f"{_HEAD} {json.dumps(fields)}\n"

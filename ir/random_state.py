@@ -15,10 +15,19 @@ from .kinds import indices_of
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-ROLES: tuple[Role, ...] = ("data", "buffer", "weight", "cache")
+ROLES: tuple[Role, ...] = ("data", "buffer", "weight", "cache", "state")
 """Roles of inputs that come from outside a model."""
 
 POSITIONS = "position_ids"
+
+MASTER, SECOND_MOMENT = ".master", ".moment2"
+"""Ends of the names of states of a weight: its wide copy, and what Adam takes the root of."""
+
+_MOMENT = 0.01
+"""What moments are about as large as: gradients are no larger, and tell in what becomes of them."""
+
+_MOST_STEPS = 100
+"""Of an optimizer so far."""
 
 _MOST_CODE = 100
 """The largest number that weights kept as integers are drawn as."""
@@ -28,10 +37,11 @@ _MOVED = ("reshape", "transpose", "view", "slice", "concat", "pad", "flip")
 
 
 def random_state(model: Model, sizes: Mapping[str, int], seed: int = 0) -> "dict[str, Tensor]":
-    """A value for every source of a model of inference at some sizes; the same for the same seed.
+    """A value for every source of a model at some sizes; the same for the same seed.
 
-    Integers that choose rows of a table are below its length, positions count from behind the
-    cache, masks hide nothing.
+    Integers that choose rows of a table or are labels are below its length, positions count from
+    behind the cache, masks hide nothing. Of an optimizer's states the second moments are squares,
+    and the copy of a weight is equal to it.
     """
     import torch
 
@@ -39,13 +49,19 @@ def random_state(model: Model, sizes: Mapping[str, int], seed: int = 0) -> "dict
     limits = _limits(bound)
     behind = sizes["context"] if model.phase == "decode" else 0
     generator = torch.Generator().manual_seed(seed)
-    return {
+    found = {
         source: _positions(type_, behind, limits.get(source))
         if source == POSITIONS
         else _values(type_, role, limits.get(source), generator)
         for role in ROLES
         for source, type_ in bound.sources(role).items()
     }
+    for source in bound.sources("state"):
+        if source.endswith(SECOND_MOMENT):
+            found[source] = found[source].square()
+        elif source.endswith(MASTER):
+            found[source] = found[source.removesuffix(MASTER)].to(found[source].dtype)
+    return found
 
 
 def _values(type_: TensorType, role: Role, below: int | None, generator: "Generator") -> "Tensor":
@@ -54,11 +70,15 @@ def _values(type_: TensorType, role: Role, below: int | None, generator: "Genera
     shape, dtype = [size(dim) for dim in type_.shape], getattr(torch, type_.dtype)
     if dtype == torch.bool:
         return torch.ones(shape, dtype=dtype)
+    if not dtype.is_floating_point and not shape:
+        return torch.randint(1, _MOST_STEPS, shape, generator=generator).to(dtype)
     if not dtype.is_floating_point:
         least = max(torch.iinfo(dtype).min, -_MOST_CODE) if role == "weight" else 0
         above = below or (_MOST_CODE if role == "weight" else 2)
         return torch.randint(least, above, shape, generator=generator).to(dtype)
     drawn = torch.randn(shape, generator=generator)
+    if role == "state":
+        return (drawn * _MOMENT).to(dtype)
     if role in ("weight", "buffer") and len(shape) <= 1:
         return (drawn * 0.3 + 0.5).to(dtype)
     return (drawn / sqrt(max(1, shape[-1])) if role == "weight" else drawn).to(dtype)
@@ -109,6 +129,8 @@ def _operand_limits(
     match op.kind:
         case "embedding":
             return [_length(op, graph, 1, "rows"), None]
+        case "cross_entropy":
+            return [None, _length(op, graph, 0, "classes")]
         case "gather" | "scatter":
             return [found.get(op.result), _length(op, graph, 0, "along")]
         case "repeat":

@@ -4,7 +4,7 @@ Field names are the report's keys. What was not computed is None.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Fidelity = Literal["bound", "fluid"]
@@ -44,6 +44,10 @@ class HardwareFigures:
     """Dense FLOP/s of the whole system in the dtype of the workload."""
     sram_bytes: float
     dram_bytes: float
+    unit: str = "wafer"
+    """What `wafers` counts: wafers or nodes."""
+    device: str = "core"
+    """What `cores` counts: cores or GPUs."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,11 @@ class TriedFigures:
     bound_s: float
     core_bytes: int
     outcome: str
+    ep: int = 1
+    interleave: int = 1
+    recompute: str = "none"
+    zero: int = 0
+    streaming: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,8 @@ class Result:
     cycles_per_layer: float
     operators: tuple[OperatorFigures, ...] = ()
     tried: tuple[TriedFigures, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How many other strategies the search dropped by their bounds, by reason."""
     limits: tuple[str, ...] = ()
     """What this fidelity leaves out or assumes, in words."""
     cost_usd: float | None = None

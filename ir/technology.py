@@ -109,6 +109,8 @@ class Link:
     bandwidth_bytes_per_s: float | None = None
     """In one direction, of a die's whole edge; of a die or wafer, where it leads to a switch or to
     another wafer."""
+    sustained: float = 1.0
+    """Share of the bandwidth that collectives reach, where dies or nodes meet in a switch."""
     gap_m: float = 0.0
     """Between the two dies."""
     edge_bytes_per_s_per_m: float | None = None

@@ -141,7 +141,8 @@ class Sweep:
         for op in pads:
             (own,), result = letters_of(op)
             along = op.text("along")
-            size = self.type_of(op.operands[0]).shape[own.index(along)]
+            shape = self.type_of(op.operands[0]).shape
+            size = shape[own.index(along)] if along in own else 1
             starts[result.index(along), op.dim("before")] = (op, size)
         for place in dict.fromkeys(place for place, _ in starts):
             found: list[Op] = []

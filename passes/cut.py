@@ -1,144 +1,176 @@
-"""The chain of pieces is cut into stages, so that no stage is longer than it must be."""
+"""The units of a chain are cut into stages, so that no stage is longer than it must be."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..backend.extents import Number
+from ..backend.memory import GraphMemory, Keeping
+from ..backend.schedule import in_flight
 from ..backend.workload import PieceCosts
 from ..ir.graph import Op
 from ..ir.program import CoreMemory, Stage
 from .pieces import SHARED, Chain
+from .units import Unit, joined, units_of
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Cut a chain into `stages` contiguous parts: least excess of memory in any, then the least
-    time of the longest."""
+    """Cut a chain into `stages` of `chunks` contiguous parts each, which go round the stages:
+    least excess of memory in any part, then the least time of the longest."""
 
     pieces: Mapping[str, PieceCosts]
     usable_bytes: float
     stages: int
-    microbatches: int = 1
-    """Each has caches of its own, which stay in the core."""
+    chunks: int = 1
+    keeping: Keeping = field(default_factory=Keeping)
     name: str = "cut"
 
     def run(self, chain: Chain) -> list[Stage]:
         """The stages in order, each with the memory of its fullest core."""
-        items = [single for call in chain.calls for single in _singles(chain, call)]
-        ends = self._ends(chain, items)
-        starts = [0, *ends[:-1]]
+        units = units_of(chain)
+        ends = _Parts(self, chain, units).ends()
+        parts = [units[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
         return [
-            self._stage(chain, at, items[first:last])
-            for at, (first, last) in enumerate(zip(starts, ends, strict=True))
+            self._stage(chain, at, parts[at :: self.stages], first=units[0])
+            for at in range(self.stages)
         ]
 
-    def _ends(self, chain: Chain, items: Sequence[Op]) -> list[int]:
-        """Where each stage ends, by dynamic programming over the ends."""
-        names = [item.text("body") for item in items]
-        time = np.cumsum([0.0, *(float(self.pieces[n].bound.cycles) for n in names)])
-        held = np.cumsum([0.0, *(self._held(n) for n in names)])
-        excess = [self._excess(chain, names, first, held) for first in range(len(items))]
-        best = np.full((self.stages + 1, len(items) + 1), np.inf)
-        chosen = np.zeros((self.stages + 1, len(items) + 1), dtype=int)
-        best[0, 0] = 0.0
-        scale = 1.0 + time[-1]
-        for stage in range(1, self.stages + 1):
-            for last in range(stage, len(items) + 1):
-                firsts = np.arange(stage - 1, last)
-                costs = (
-                    np.array([scale * excess[f][last] for f in firsts]) + time[last] - time[firsts]
-                )
-                totals = np.maximum(best[stage - 1, firsts], costs)
-                at = int(np.argmin(totals))
-                best[stage, last], chosen[stage, last] = totals[at], firsts[at]
-        ends = [len(items)]
-        for stage in range(self.stages, 1, -1):
-            ends.append(int(chosen[stage, ends[-1]]))
+    def kept(self, stage: int) -> Keeping:
+        """What stays in the cores of a stage: of the passes that are saved, as many as are under
+        way there, shared evenly by its chunks."""
+        saved = self._in_flight[stage] / self.chunks if self.keeping.trains else 1.0
+        return replace(self.keeping, in_flight=float(saved))
+
+    @cached_property
+    def _in_flight(self) -> NDArray[np.int64]:
+        return in_flight(self.stages, self.chunks, int(self.keeping.microbatches))
+
+    def _stage(self, chain: Chain, at: int, parts: Sequence[Sequence[Unit]], first: Unit) -> Stage:
+        units = [unit for part in parts for unit in part]
+        calls = [
+            *(call for part in parts for unit in part for call in unit.forward),
+            *(call for part in parts[::-1] for unit in part[::-1] for call in unit.backward),
+            *(call for unit in units for call in unit.update),
+        ]
+        runs = joined(calls)
+        held = units
+        if chain.shared is not None:
+            runs = _with_shared(chain.shared, runs, at)
+            held = [Unit(forward=(chain.shared,)), *units]
+        memory = _core_memory(held, self.pieces, self.kept(at), first in units)
+        return Stage(tuple(runs), memory)
+
+
+def _core_memory(
+    units: Sequence[Unit], pieces: Mapping[str, PieceCosts], keeping: Keeping, holds_first: bool
+) -> CoreMemory:
+    """What a core of a stage holds; weights that another stage holds too count as its own."""
+    memories = [pieces[call.text("body")].memory for unit in units for call in unit.calls]
+
+    def total(of: Callable[[GraphMemory], Number]) -> int:
+        return int(sum(float(of(memory)) for memory in memories))
+
+    buffers = max(_buffers(unit, pieces, keeping) for unit in units)
+    borrowed = 0 if holds_first else total(keeping.borrowed)
+    return CoreMemory(
+        weights_bytes=total(keeping.weights) + borrowed,
+        cache_bytes=total(keeping.caches),
+        activation_bytes=int(max(float(m.activations) for m in memories) + buffers),
+        gradient_bytes=total(keeping.gradients),
+        optimizer_bytes=total(keeping.states),
+        saved_bytes=total(keeping.saved),
+    )
+
+
+def _buffers(unit: Unit, pieces: Mapping[str, PieceCosts], keeping: Keeping) -> float:
+    """Bytes that come and go while a unit runs."""
+    return sum(float(keeping.buffers(pieces[call.text("body")].memory)) for call in unit.calls)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Units in a row, and what stretches of them hold and take."""
+
+    cut: Cut
+    chain: Chain
+    units: Sequence[Unit]
+
+    def ends(self) -> list[int]:
+        """Where each part ends, by dynamic programming over the ends."""
+        count, parts = len(self.units), self.cut.stages * self.cut.chunks
+        times = np.cumsum([0.0, *self._each(self._time)])
+        lasting = times[None, :] - times[:, None]
+        first, last = np.indices((count + 1, count + 1))
+        best = np.full(count + 1, np.inf)
+        best[0] = 0.0
+        chosen: list[NDArray[np.int64]] = []
+        excess: dict[float, Floats] = {}
+        for part in range(parts):
+            keeping = self.cut.kept(part % self.cut.stages)
+            key = float(keeping.in_flight)
+            if key not in excess:
+                excess[key] = self._excess(keeping)
+            costs = np.where(first < last, (1.0 + times[-1]) * excess[key] + lasting, np.inf)
+            totals = np.maximum(best[:, None], costs)
+            chosen.append(np.argmin(totals, axis=0))
+            best = totals[chosen[-1], np.arange(count + 1)]
+        ends = [count]
+        for before in chosen[:0:-1]:
+            ends.append(int(before[ends[-1]]))
         return ends[::-1]
 
-    def _held(self, name: str) -> float:
-        return float(self.pieces[name].memory.held(self.microbatches))
+    def _each(self, of: Callable[[Unit], float]) -> list[float]:
+        """A figure of every unit; those of the same graphs have the same."""
+        known: dict[tuple[str, ...], float] = {}
+        found: list[float] = []
+        for unit in self.units:
+            bodies = tuple(call.text("body") for call in unit.calls)
+            if bodies not in known:
+                known[bodies] = of(unit)
+            found.append(known[bodies])
+        return found
 
-    def _excess(
-        self, chain: Chain, names: Sequence[str], first: int, held: np.ndarray
-    ) -> np.ndarray:
-        """Bytes over the core's for stages that start at `first`, by their end."""
-        active = [float(self.pieces[name].memory.activations) for name in names[first:]]
-        peak = np.concatenate([np.zeros(first + 1), np.maximum.accumulate(active)])
-        return np.maximum(0.0, held - held[first] + peak + self._shared(chain) - self.usable_bytes)
+    def _time(self, unit: Unit) -> float:
+        """Cycles of one micro-batch."""
+        calls = (*unit.forward, *unit.backward)
+        return sum(float(self.cut.pieces[call.text("body")].bound.cycles) for call in calls)
 
-    def _shared(self, chain: Chain) -> float:
-        return 0.0 if chain.shared is None else self._held(SHARED)
+    def _excess(self, keeping: Keeping) -> Floats:
+        """Bytes over what a core has for a part, by the units at which it begins and ends."""
+        borrowed = self._sums(keeping.borrowed)
+        borrowed[0] = 0.0
+        held = self._sums(keeping.held) + borrowed
+        active = self._most(self._active)
+        buffers = self._most(lambda unit: _buffers(unit, self.cut.pieces, keeping))
+        shared = 0.0
+        if self.chain.shared is not None:
+            shared = float(keeping.held(self.cut.pieces[SHARED].memory))
+        room = self.cut.usable_bytes - shared
+        return np.maximum(0.0, held + (active + buffers - room) / self.cut.chunks)
 
-    def _stage(self, chain: Chain, at: int, items: Sequence[Op]) -> Stage:
-        names = [item.text("body") for item in items]
-        memories = [self.pieces[name].memory for name in names]
-        shared = [] if chain.shared is None else [self.pieces[SHARED].memory]
-        memory = CoreMemory(
-            weights_bytes=int(sum(float(m.weights) for m in (*memories, *shared))),
-            cache_bytes=int(self.microbatches * sum(float(m.cache) for m in memories)),
-            activation_bytes=int(max(float(m.activations) for m in memories)),
-            gradient_bytes=int(sum(float(m.gradients) for m in memories)),
-            optimizer_bytes=int(sum(float(m.states) for m in memories)),
-            saved_bytes=int(sum(float(m.saved) for m in memories)),
-        )
-        calls = _joined(items)
-        if chain.shared is not None:
-            calls = _with_shared(chain.shared, calls, at)
-        return Stage(tuple(calls), memory)
+    def _memories(self, unit: Unit) -> list[GraphMemory]:
+        return [self.cut.pieces[call.text("body")].memory for call in unit.calls]
 
+    def _active(self, unit: Unit) -> float:
+        return max(float(memory.activations) for memory in self._memories(unit))
 
-def _singles(chain: Chain, call: Op) -> list[Op]:
-    """A run of layers as calls of one layer each, values passing from one to the next."""
-    count, first = call.integer("count"), call.integer("first")
-    if count == 1:
-        return [call]
-    inputs = chain.graphs[call.text("body")].inputs
-    roles = [value.role for value in inputs if value.role in ("carried", "shared")]
-    carried = [at for at, role in enumerate(roles) if role == "carried"]
-    singles: list[Op] = []
-    before = list(call.operands)
-    layers = range(first, first + count)
-    layers = layers[::-1] if call.attributes.get("reverse") else layers
-    for layer in layers:
-        last = layer == layers[-1]
-        after = call.results if last else tuple(f"{name}.{layer}" for name in call.results)
-        singles.append(
-            dataclasses.replace(
-                call,
-                operands=tuple(before),
-                results=after,
-                attributes={**call.attributes, "first": layer, "count": 1},
-            )
-        )
-        for at, name in zip(carried, after, strict=True):
-            before[at] = name
-    return singles
+    def _sums(self, of: Callable[[GraphMemory], Number]) -> Floats:
+        each = self._each(lambda unit: sum(float(of(m)) for m in self._memories(unit)))
+        total = np.cumsum([0.0, *each])
+        return total[None, :] - total[:, None]
 
-
-def _joined(items: Sequence[Op]) -> list[Op]:
-    """Neighbouring calls of one kind of layer as a run again."""
-    calls: list[Op] = []
-    for item in items:
-        last = calls[-1] if calls else None
-        body = item.text("body")
-        follows = last is not None and last.text("body") == body
-        if last is not None and follows and _next_layer(last) == item.integer("first"):
-            count = last.integer("count") + 1
-            first = min(last.integer("first"), item.integer("first"))
-            attributes = {**last.attributes, "first": first, "count": count}
-            calls[-1] = dataclasses.replace(last, results=item.results, attributes=attributes)
-        else:
-            calls.append(item)
-    return calls
-
-
-def _next_layer(call: Op) -> int:
-    if call.attributes.get("reverse"):
-        return call.integer("first") - 1
-    return call.integer("first") + call.integer("count")
+    def _most(self, of: Callable[[Unit], float]) -> Floats:
+        each, count = self._each(of), len(self.units)
+        found = np.zeros((count + 1, count + 1))
+        for at in range(count):
+            found[at, at + 1 :] = np.maximum.accumulate(each[at:])
+        return found
 
 
 def _with_shared(shared: Op, calls: Sequence[Op], at: int) -> list[Op]:
@@ -147,7 +179,6 @@ def _with_shared(shared: Op, calls: Sequence[Op], at: int) -> list[Op]:
         return list(calls)
     own = {name: f"{name}.stage{at}" for name in shared.results}
     renamed = [
-        dataclasses.replace(call, operands=tuple(own.get(n, n) for n in call.operands))
-        for call in calls
+        replace(call, operands=tuple(own.get(n, n) for n in call.operands)) for call in calls
     ]
-    return [dataclasses.replace(shared, results=tuple(own.values())), *renamed]
+    return [replace(shared, results=tuple(own.values())), *renamed]

@@ -78,7 +78,8 @@ class Parts:
 
     def last(self, op: Op) -> Op:
         """`op` under the name of the composite operator's result."""
-        return Op(op.kind, op.operands, self.whole.results, op.types, op.attributes, op.path)
+        results = self.whole.results[:1]
+        return Op(op.kind, op.operands, results, op.types, op.attributes, op.path)
 
 
 def norm_parts(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
@@ -254,8 +255,9 @@ def _sunk(parts: Parts, highest: Op, sinks: tuple[str, TensorType] | None) -> li
     return [split, peak]
 
 
-def _experts(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
-    """Two products with the chosen matrices, the activation and the choices' weights between."""
+def experts_parts(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
+    """Two products with the chosen matrices, the activation and the choices' weights between; what
+    stands before the activation is called as the second result, if there is one."""
     roles, parts = parts_of(op), Parts(op)
     indices = indices_of(op)
     x, index, scale, up, down, *biases = op.operands
@@ -288,6 +290,8 @@ def _experts(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
         ops.append(looked_up("up_bias", "up_bias", wide))
         both = (ops[-2].result, ops[-1].result)
         ops.append(parts.map("biased", both, typed(wide), f"{wide},{wide}->{wide}", "a + b"))
+    if op.results[1:]:
+        ops[-1] = replace(ops[-1], results=op.results[1:])
     before = [ops[-1].result]
     if roles.pair:
         halves: list[Op] = []
@@ -302,7 +306,7 @@ def _experts(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
         before = [half.result for half in halves]
     spelt = ",".join([*[inner] * len(before), scale_])
     expr = f"({op.text('expr')}) * {LETTERS[len(before)]}"
-    ops.append(parts.map("hidden", (*before, scale), typed(inner), f"{spelt}->{inner}", expr))
+    ops.append(parts.map("weighted", (*before, scale), typed(inner), f"{spelt}->{inner}", expr))
     spelt = f"{inner},{index_},{down_}->{result}"
     ops.append(product("down", (ops[-1].result, index, down), spelt, op.type))
     if "down_bias" in given:
@@ -321,5 +325,5 @@ _REWRITES: dict[str, Callable[[Op, tuple[TensorType, ...]], list[Op]]] = {
     "norm": norm_parts,
     "attention": attention_parts,
     "softmax": _softmax,
-    "experts": _experts,
+    "experts": experts_parts,
 }

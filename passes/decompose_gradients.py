@@ -5,17 +5,22 @@ attention is the sweep over the forward operators, which are computed once more 
 decompose.py then takes apart what composite operators are left among them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from ..ir.expression import LETTERS
 from ..ir.graph import Attribute, Graph, Input, Op, Output, TensorType
+from ..ir.kind import letter_sizes
+from ..ir.kinds import indices_of
 from ..ir.operators.attention import extras_of
+from ..ir.operators.experts import parts_of
 from ..ir.operators.tensors import letters_of
 from .backward import Sweep, reached
 from .decompose import (
     Parts,
     attention_parts,
+    experts_parts,
     masked_scores,
     norm_parts,
     scaled_scores,
@@ -34,10 +39,11 @@ _WIDE = "float32"
 
 @dataclass(frozen=True)
 class DecomposeGradients:
-    """Take the gradients of norms and attention apart, and the loss with its gradient.
+    """Take the gradients of norms, attention and experts apart, and the loss with its gradient.
 
     A valid graph in, a valid graph with the same values out. Attention is differentiated through
-    its probabilities (as in FlashAttention-2, arXiv 2307.08691, section 2.2).
+    its probabilities (as in FlashAttention-2, arXiv 2307.08691, section 2.2), which it has in
+    common with the same attention where a graph runs that once more.
     """
 
     name: str = "decompose_gradients"
@@ -45,8 +51,11 @@ class DecomposeGradients:
     def run(self, graph: Graph) -> Graph:
         """The graph with every such operator replaced."""
         ops: list[Op] = []
+        again = [op.operands[1:] for op in graph.ops if op.kind == "attention_grad"]
         for op in graph.ops:
             rewrite = _REWRITES.get(op.kind)
+            if op.kind == "attention" and op.operands in again and "sinks" not in extras_of(op):
+                rewrite = _through_probabilities
             ops.extend(rewrite(op, graph.operand_types(op)) if rewrite else [op])
         return graph.with_ops(ops)
 
@@ -104,11 +113,38 @@ def _through_probabilities(op: Op, types: Types) -> list[Op]:
     return [*ops, mixed, parts.last(parts.op("reshape", "joined", (mixed.result,), op.type))]
 
 
+def _experts_grad(op: Op, types: Types) -> list[Op]:
+    """Every product becomes two; what was before the activation is read, if it was kept."""
+    kept = bool(op.attributes.get("hidden"))
+    letters, result = letters_of(op)[0], f"{op.result}.experts"
+    given, operands, roles = op.operands[0], op.operands[1 + kept :], parts_of(op)
+    hidden = letters[1] if kept else "".join(roles.hidden)
+    sizes = letter_sizes(op, indices_of(op), types)
+    attributes = {
+        **{name: value for name, value in op.attributes.items() if name != "hidden"},
+        "indices": f"{','.join(letters[1 + kept :])}->{letters[0]},{hidden}",
+    }
+    before = TensorType(types[0].dtype, tuple(sizes[letter] for letter in hidden))
+    results = (result, f"{result}.hidden")
+    forward = Op("experts", operands, results, (types[0], before), attributes, op.path)
+    ops = experts_parts(forward, types[1 + kept :])
+    wanted = [name for at, name in enumerate(operands) if at != 1]
+    known = {results[1]: op.operands[1]} if kept else {}
+    return _differentiated(op, types, forward, ops, wanted, given, known)
+
+
 def _differentiated(
-    op: Op, types: Types, forward: Op, ops: Sequence[Op], wanted: Sequence[str], given: str
+    op: Op,
+    types: Types,
+    forward: Op,
+    ops: Sequence[Op],
+    wanted: Sequence[str],
+    given: str,
+    known: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Op]:
     """The gradients of `wanted` operands, called as the results of `op`, from that of the result
-    of `forward`, which is made of `ops`."""
+    of `forward`, which is made of `ops`. Of those `known` ones have been kept, under other names,
+    and need not be made."""
     read = dict(zip(op.operands, types, strict=True))
     inputs = tuple(Input(name, type_, "carried", name) for name, type_ in read.items())
     graph = Graph(forward.result, inputs, tuple(ops), ())
@@ -117,7 +153,10 @@ def _differentiated(
     sweep.give(forward.result, given)
     sweep.run(lambda op, found: ())
     made = [sweep.total(name) for name in wanted]
-    whole = [*ops, *sweep.ops]
+    whole = [
+        replace(each, operands=tuple(known.get(name, name) for name in each.operands))
+        for each in (*ops, *sweep.ops)
+    ]
     inside = {name for each in whole for name in each.results}
     for at, name in enumerate(made):
         if name not in inside or name in made[:at]:
@@ -261,6 +300,7 @@ def _cross_entropy_grad(op: Op, types: Types) -> list[Op]:
 _REWRITES: dict[str, Callable[[Op, Types], list[Op]]] = {
     "norm_grad": _norm_grad,
     "attention_grad": _attention_grad,
+    "experts_grad": _experts_grad,
     "cross_entropy": _cross_entropy,
     "cross_entropy_grad": _cross_entropy_grad,
 }

@@ -2,19 +2,19 @@
 
 Letters tie the dimensions of an operator together; over a graph they form classes. A product of
 two activations is attention: what both sides share are heads, what is summed or comes from the
-values is a head's width.
+values is a head's width. Queries of many tokens that share a head's keys are its members.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import gcd
 from typing import Literal
 
 from ..ir.dims import Polynomial, symbol
-from ..ir.graph import Graph, Op
+from ..ir.graph import Graph, Op, TensorType
 from ..ir.kinds import indices_of
 
-Part = Literal["head", "width", "whole", "other"]
+Part = Literal["head", "width", "member", "whole", "other"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ def roles_of(graph: Graph) -> Roles:
     """Classes and parts of a graph without views, its sizes still symbolic."""
     classes = _classes(graph)
     parts: dict[int, Part] = {}
-    weights = {value.name for value in graph.inputs if value.role == "weight"}
+    members: dict[int, Part] = {}
+    weights = weights_of(graph)
     for op in graph.ops:
-        if op.operands and weights.issuperset(op.operands):
-            weights.update(op.results)
-        elif op.kind == "matmul" and not weights & set(op.operands) and not _sums_tokens(graph, op):
+        of_weights = weights & {*op.operands, *op.results}
+        if op.kind == "matmul" and not of_weights and not sums_tokens(op, graph.types):
             parts |= _attention_parts(graph, op, classes)
+            members |= _member_parts(graph, op, classes)
+    parts |= {class_: part for class_, part in members.items() if parts.get(class_) != "head"}
     for op in graph.ops:
         if op.kind != "concat":
             whole = indices_of(op).whole
@@ -58,10 +60,19 @@ def head_groups(graphs: Iterable[Graph]) -> int:
     return gcd(*sizes) or 1
 
 
-def _sums_tokens(graph: Graph, op: Op) -> bool:
+def weights_of(graph: Graph) -> frozenset[str]:
+    """Weights, and what follows from weights alone."""
+    found = {value.name for value in graph.inputs if value.role == "weight"}
+    for op in graph.ops:
+        if op.operands and found.issuperset(op.operands):
+            found.update(op.results)
+    return frozenset(found)
+
+
+def sums_tokens(op: Op, types: Mapping[str, TensorType]) -> bool:
     """Whether a product sums over the sequences of a batch: it is the gradient of a weight."""
     indices = indices_of(op)
-    pairs = zip(indices.operands[0], graph.types[op.operands[0]].shape, strict=True)
+    pairs = zip(indices.operands[0], types[op.operands[0]].shape, strict=True)
     return any(letter in indices.reduced and dim == symbol("batch") for letter, dim in pairs)
 
 
@@ -74,6 +85,26 @@ def _attention_parts(graph: Graph, op: Op, classes: dict[tuple[str, int], int]) 
         shared = letter in indices.operands[0] and letter in indices.result
         parts[classes[op.operands[1], at]] = "head" if shared else "width"
     return parts
+
+
+def _member_parts(graph: Graph, op: Op, classes: dict[tuple[str, int], int]) -> dict[int, Part]:
+    """Members, from a product that scores the tokens of queries against those of keys."""
+    indices = indices_of(op)
+    scored = [
+        dim for dim in op.type.shape if isinstance(dim, Polynomial) and dim != symbol("batch")
+    ]
+    left = graph.types[op.operands[0]].shape
+    sizes = dict(zip(indices.operands[0], left, strict=True))
+    if len(scored) < 2 or not all(isinstance(sizes[x], int) for x in indices.reduced):
+        return {}
+    return {
+        classes[name, at]: "member"
+        for letters, name in zip(indices.operands, op.operands, strict=True)
+        for at, letter in enumerate(letters)
+        if isinstance(graph.types[name].shape[at], int)
+        and letter in indices.result
+        and sum(letter in own for own in indices.operands) == 1
+    }
 
 
 def _letters(op: Op) -> list[tuple[str, tuple[str, int]]]:

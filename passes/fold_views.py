@@ -35,7 +35,7 @@ SINGLE = frozenset(LETTERED) - {"results", "order", "into", "whole", "expert"}
 THIN = frozenset(
     (
         "elementwise", "matmul", "reduce", "norm", "rotary", "mask", "embedding", "concat", "slice",
-        "dequantize", "quantize", "scan", "experts", "chosen_matmul", "view",
+        "dequantize", "quantize", "scan", "experts", "chosen_matmul", "chosen_matmul_grad", "view",
     )
 )  # fmt: skip
 """Kinds that may lose a letter of one element; of the others those that they single out stay."""
@@ -226,15 +226,18 @@ class _Folding:
                     self._unify([first.setdefault(letter, node)], [node], seam, letter)
 
     def _check_single(self, graph: Graph, op: Op) -> None:
+        """A dimension that must not be split is loosened in each operand, then in the results."""
         special = _singled_out(op)
         for row, (letters, value) in enumerate(rows_of(op)):
             nodes = self._nodes(graph, value)
+            made = graph.producers.get(value)
+            loose = row < len(op.operands) and made is not None and made.kind == "view"
             split = {
                 at
                 for at, letter in enumerate(letters)
                 if letter in special and len(self.classes.leaves(nodes[at])) > 1
             }
-            if split:
+            if split and not loose:
                 raise _SeamNeededError(self._seam(graph, op, row, split))
 
     def _relate_repeat(self, graph: Graph, op: Op) -> None:

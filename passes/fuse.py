@@ -41,11 +41,13 @@ class Fuse:
 
 
 def without_dead(graph: Graph) -> Graph:
-    """The graph without operators whose results nothing reads; a repeat may have other outputs."""
+    """The graph without operators whose results nothing reads; a repeat may have other outputs, and
+    `kept` ones stay."""
     needed = set(graph.output_names)
     kept: list[Op] = []
     for op in reversed(graph.ops):
-        if op.kind == "repeat" or not needed.isdisjoint(op.results):
+        stays = op.kind == "repeat" or op.attributes.get("kept") is True
+        if stays or not needed.isdisjoint(op.results):
             kept.append(op)
             needed.update(op.operands)
     return graph.with_ops(kept[::-1])
@@ -363,6 +365,7 @@ def _folded(op: Op, at: int, inner: Op) -> Op:
         for place, operand in enumerate(outer)
     }
     attributes = {
+        **op.attributes,
         "indices": f"{','.join(own for _, own in operands)}->{result}",
         "expr": substitute(op.text("expr"), replacements),
     }

@@ -7,9 +7,10 @@ from ..ir.errors import VerificationError
 from ..ir.graph import Graph, Op, Role, TensorType, forward_bodies
 from ..ir.mapped import Axis, MappedGraph, Mesh, Sharding
 from ..ir.program import Layout
+from .aims import carried_sharding
 from .combine import Combine
 from .pieces import SHARED, Chain
-from .shard import Shard, carried_sharding
+from .shard import Shard
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,12 @@ def check_mappable(hardware: Hardware) -> None:
 
 
 def _reasons(hardware: Hardware) -> Iterator[str]:
-    wafer = hardware.wafer
-    if hardware.wafers > 1:
-        yield f"{hardware.wafers} wafers or nodes, where one is mapped onto"
-    if wafer.board:
-        yield f"{wafer.name} is a node, not a wafer"
-    elif wafer.switch is not None:
-        yield f"the dies of {wafer.name} meet in a switch"
+    wafer, die = hardware.wafer, hardware.wafer.die
+    if hardware.wafers > 1 and hardware.link is None:
+        yield f"nothing joins its {hardware.wafers} wafers or nodes"
+    if wafer.board and wafer.switch is None:
+        yield f"the dies of node {wafer.name} do not meet in a switch"
+    if wafer.switch is not None and (die.rows, die.columns) != (1, 1):
+        yield f"the dies of {wafer.name} meet in a switch and have more than one core each"
     if not wafer.uniform:
         yield f"{wafer.name} has dies or cores of more than one kind"
-    if wafer.dead_links:
-        yield f"{wafer.name} has dead links"

@@ -3,7 +3,9 @@
 import dataclasses
 from dataclasses import dataclass, field
 
+from ..ir.expression import LETTERS, is_sum
 from ..ir.graph import Attribute, Op, TensorType
+from ..ir.kinds import indices_of
 from ..ir.mapped import Sharding
 from .axes import by_direction
 
@@ -20,6 +22,8 @@ class Values:
     ops: list[Op] = field(default_factory=list[Op])
     known: dict[tuple[str, Sharding], str] = field(default_factory=dict[tuple[str, Sharding], str])
     """The names under which values lie in other places too."""
+    origins: dict[str, str] = field(default_factory=dict[str, str])
+    """Of values that were moved the names that the graph has for them."""
 
     def moved(self, name: str, target: Sharding) -> str:
         """The name under which `name` lies as `target` says, moving it if it does not."""
@@ -81,6 +85,7 @@ class Values:
         result = f"{name}.{kind}"
         while result in self.types:
             result += "_"
+        self.origins[result] = self.origins.get(name, name)
         self.append(Op(kind, (name,), (result,), (self.types[name],), attributes), sharding)
         return result
 
@@ -94,3 +99,53 @@ class Values:
         """A value that is no partial result."""
         now = self.shardings[name]
         return self.moved(name, dataclasses.replace(now, partial=(), function="sum"))
+
+
+def add_parts(op: Op, values: Values) -> Op | None:
+    """What is left to do of an operator when, if it is a sum, partial results that lie alike have
+    been added before they are completed; None where that was all of it."""
+    alike = _alike(op, values)
+    if len(alike) < 2:
+        return op
+    first = values.shardings[op.operands[alike[0]]]
+    letters = indices_of(op).operands
+    axes = dict(zip(letters[alike[0]], first.axes, strict=True))
+    result = indices_of(op).result
+    sharding = dataclasses.replace(first, axes=tuple(axes[letter] for letter in result))
+    if len(alike) == len(op.operands):
+        values.append(op, sharding)
+        return None
+    name = f"{op.result}.parts"
+    values.origins[name] = op.result
+    parts = [(op.operands[at], letters[at]) for at in alike]
+    values.append(dataclasses.replace(_sum(op, parts), results=(name,)), sharding)
+    rest = [(op.operands[at], letters[at]) for at in range(len(letters)) if at not in alike]
+    return _sum(op, [(name, result), *rest])
+
+
+def _alike(op: Op, values: Values) -> list[int]:
+    """The places of operands of a sum that are partial results and lie as the first such does."""
+    if op.kind != "elementwise" or not is_sum(op.text("expr"), len(op.operands)):
+        return []
+    indices = indices_of(op)
+    found: dict[int, tuple[dict[str, tuple[str, ...]], frozenset[str]]] = {}
+    for at, (name, letters) in enumerate(zip(op.operands, indices.operands, strict=True)):
+        now = values.shardings.get(name)
+        same = sorted(letters) == sorted(indices.result)
+        if now is None or not now.partial or now.function != "sum" or not same:
+            continue
+        if values.types[name].dtype == op.type.dtype:
+            found[at] = dict(zip(letters, now.axes, strict=True)), frozenset(now.partial)
+    first = next(iter(found.values()), None)
+    return [at for at, place in found.items() if place == first]
+
+
+def _sum(op: Op, parts: list[tuple[str, str]]) -> Op:
+    """The sum of some values, each with its letters."""
+    attributes: dict[str, Attribute] = {
+        **op.attributes,
+        "indices": f"{','.join(letters for _, letters in parts)}->{indices_of(op).result}",
+        "expr": " + ".join(LETTERS[: len(parts)]),
+    }
+    operands = tuple(name for name, _ in parts)
+    return dataclasses.replace(op, operands=operands, attributes=attributes)

@@ -130,11 +130,44 @@ def chain_of(model: Model, with_head: bool = True) -> Chain:
         own = _slice(ops, needed - set(made_anew), made_anew)
         if own and with_head:
             outputs = [name for op in own for name in op.results if name in needed]
-            piece = _piece(main, f"main.{at}", own, outputs, read)
-            graphs[piece.name] = piece
-            calls.append(_call(piece))
+            pieces = _apart(main, f"main.{at}", own, outputs, read)
+            graphs |= {piece.name: piece for piece in pieces}
+            calls.extend(_call(piece) for piece in reversed(pieces))
         needed.update(name for op in own for name in op.operands)
     return Chain(graphs, tuple(reversed(calls)), shared)
+
+
+def _apart(
+    main: Graph, name: str, ops: Sequence[Op], outputs: Sequence[str], shared: Sequence[str]
+) -> list[Graph]:
+    """A run of operators as a graph; updates as one for the weights of each other piece, so that
+    stages may update what they hold. What all updates read is made with the first."""
+    holders = _holders(main)
+    sources = {output.name: output.source for output in main.outputs}
+    groups: dict[int, list[str]] = {}
+    for output in outputs:
+        weight = next((w for w in holders if sources.get(output, "").startswith(w)), None)
+        groups.setdefault(-1 if weight is None else holders[weight], []).append(output)
+    if not any(op.kind == "update" for op in ops) or len(groups) < 2:
+        return [_piece(main, name, ops, outputs, shared)]
+    common = groups.pop(-1, [])
+    first, *others = (groups[at] for at in sorted(groups))
+    known = {n for op in _slice(ops, common) for n in op.results}
+    found = [_piece(main, name, _slice(ops, [*common, *first]), [*common, *first], shared)]
+    for at, own in enumerate(others, start=1):
+        found.append(_piece(main, f"{name}.{at}", _slice(ops, own, known), own, [*shared, *common]))
+    return found
+
+
+def _holders(main: Graph) -> dict[str, int]:
+    """Of every weight of the main graph the segment that reads it first; longer names come
+    first, so that no name is taken for another that it begins with."""
+    weights = {value.name: value.source for value in main.inputs if value.role == "weight"}
+    found: dict[str, int] = {}
+    for at, ops in enumerate(_segments(main)):
+        for name in (name for op in ops for name in op.operands if name in weights):
+            found.setdefault(weights[name], at)
+    return dict(sorted(found.items(), key=lambda pair: -len(pair[0])))
 
 
 def _segments(main: Graph) -> list[list[Op]]:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from math import sqrt
 
-from ..ir.hardware import Wafer
+from ..ir.hardware import Edge, Wafer
 from ..ir.program import Rectangle
 
 
@@ -20,11 +20,17 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Anchor:
-    """Bytes that a rectangle exchanges with the I/O ports on an edge of the wafer."""
+    """Bytes that a rectangle exchanges with the I/O ports on an edge of the wafer, or on the
+    nearest of several."""
 
     rectangle: int
-    edge: Literal["north", "south", "east", "west"]
+    edge: Edge
     weight_bytes: float
+    others: tuple[Edge, ...] = ()
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        return self.edge, *self.others
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,13 @@ class PlacementProblem:
 
 @dataclass(frozen=True)
 class Placed:
-    """Rectangles in the order of the problem's sizes; objective and bound in byte-hops."""
+    """Rectangles in the order of the problem's sizes; objective and bound in byte-hops, and bytes
+    over the busiest link (placement_links.py)."""
 
     rectangles: tuple[Rectangle, ...]
     objective: float
     lower_bound: float
+    hottest_bytes: float = 0.0
 
     @property
     def gap(self) -> float:
@@ -65,12 +73,19 @@ def objective(problem: PlacementProblem, rectangles: Sequence[Rectangle]) -> flo
         a, b = rectangles[exchange.first].centre, rectangles[exchange.second].centre
         total += exchange.weight_bytes * (abs(a[0] - b[0]) + abs(a[1] - b[1]))
     for anchor in problem.anchors:
-        row, column = rectangles[anchor.rectangle].centre
-        total += anchor.weight_bytes * _hops_to_edge(problem.wafer, anchor.edge, row, column)
+        centre = rectangles[anchor.rectangle].centre
+        edge = nearest_edge(problem.wafer, anchor, *centre)
+        total += anchor.weight_bytes * hops_to_edge(problem.wafer, edge, *centre)
     return total
 
 
-def _hops_to_edge(wafer: Wafer, edge: str, row: float, column: float) -> float:
+def nearest_edge(wafer: Wafer, anchor: Anchor, row: float, column: float) -> Edge:
+    """The edge that an anchored rectangle with this centre goes to."""
+    return min(anchor.edges, key=lambda edge: hops_to_edge(wafer, edge, row, column))
+
+
+def hops_to_edge(wafer: Wafer, edge: Edge, row: float, column: float) -> float:
+    """Hops from a centre to the last core before an edge."""
     return {
         "north": row,
         "south": wafer.core_rows - 1 - row,
@@ -88,18 +103,50 @@ def apart(problem: PlacementProblem, first: int, second: int) -> float:
 def least_objective(problem: PlacementProblem) -> float:
     """A lower bound of the objective that needs no search.
 
-    Each pair is apart by at least half its sizes, each anchor by half a rectangle, and a chain of
-    equal rectangles that is longer than the wafer pays for its turns.
+    Each pair is apart by at least half its sizes, each anchor by half a rectangle; a chain of equal
+    rectangles that is longer than the wafer pays for its turns, and many partners of one rectangle
+    cannot all be next to it.
     """
     wafer = problem.wafer
     total = sum(e.weight_bytes * apart(problem, e.first, e.second) for e in problem.exchanges)
+    if problem.equal and problem.sizes:
+        total = max(total + _turns(problem), _crowding(problem))
     for anchor in problem.anchors:
         rows, columns = problem.sizes[anchor.rectangle]
         near = (rows - 1) / 2, (columns - 1) / 2
         far = wafer.usable_rows - 1 - near[0], wafer.usable_columns - 1 - near[1]
-        corner = far if anchor.edge in ("south", "east") else near
-        total += anchor.weight_bytes * _hops_to_edge(wafer, anchor.edge, *corner)
-    return total + (_turns(problem) if problem.equal else 0.0)
+        total += anchor.weight_bytes * min(
+            hops_to_edge(wafer, edge, *(far if edge in ("south", "east") else near))
+            for edge in anchor.edges
+        )
+    return total
+
+
+def _crowding(problem: PlacementProblem) -> float:
+    """Byte-hops of exchanges among equal rectangles, were each next to its heaviest partners.
+
+    The k nearest of a rectangle of r x c, and itself, have their centres within its distance d of
+    the k-th, so that all lie in a diamond of that radius widened by half a rectangle, of area
+    2 d^2 + 2 d (r + c) + r c. Disjoint, they cover (k + 1) r c of it. Every exchange has two ends,
+    which count a half each.
+    """
+    rows, columns = problem.sizes[0]
+    weights: list[dict[int, float]] = [{} for _ in problem.sizes]
+    for each in problem.exchanges:
+        for one, other in ((each.first, each.second), (each.second, each.first)):
+            if one != other:
+                weights[one][other] = weights[one].get(other, 0.0) + each.weight_bytes
+    half = (rows + columns) / 2
+    most = max(map(len, weights))
+    least = [
+        max(min(rows, columns), sqrt(half * half + k * rows * columns / 2) - half)
+        for k in range(1, most + 1)
+    ]
+    return sum(
+        weight * hops / 2
+        for each in weights
+        for weight, hops in zip(sorted(each.values(), reverse=True), least, strict=False)
+    )
 
 
 def _turns(problem: PlacementProblem) -> float:

@@ -7,15 +7,24 @@ from dataclasses import dataclass
 from math import floor, gcd
 from typing import TYPE_CHECKING
 
+from ..ir.hardware import Edge, Wafer
 from ..ir.program import Rectangle
+from .placement_ground import half_walls, walls
 from .placement_problem import PlacementProblem, apart, objective
-from .placement_shelves import walls
 
 if TYPE_CHECKING:
     from ortools.sat.python import cp_model
 
 WORK = 0.3
-"""What CP-SAT may spend on all rectangles, in its own deterministic unit: one or two seconds."""
+"""What CP-SAT may spend on all of up to FEW rectangles, in its own deterministic unit: one or two
+seconds."""
+
+FEW = 10
+"""Rectangles whose best places CP-SAT often proves; of more, it gets a third of the work, which
+gives a bound."""
+
+MOST = 120
+"""Rectangles; the model of more is too large to be of use."""
 
 NEIGHBOURS = 7
 """Rectangles that move at a time once the search over all has ended."""
@@ -23,11 +32,32 @@ NEIGHBOURS = 7
 NEIGHBOURS_WORK = 0.02
 """What CP-SAT may spend on one neighbourhood."""
 
-NEIGHBOURHOODS = 32
+NEIGHBOURHOODS = 8
 """At most so many are searched."""
 
 FINEST_WEIGHT = 1000
 """Weights are integers of at most this in the solver; finer differences are rounded down."""
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The walls, and in which unit rectangles and walls are kept apart: cores, or, where links are
+    dead, half rows and half columns, of which a rectangle of n cores takes 2 n - 1."""
+
+    walls: list[Rectangle]
+    halves: bool
+
+    def size(self, cores: int) -> int:
+        return 2 * cores - 1 if self.halves else cores
+
+    def cores(self, wall: tuple[int, int]) -> tuple[int, int]:
+        """From and up to which core a wall reaches; a dead link reaches none."""
+        return ((wall[0] + 1) // 2, (wall[1] + 1) // 2) if self.halves else wall
+
+
+def _grid(wafer: Wafer) -> _Grid:
+    halves = bool(wafer.dead_links)
+    return _Grid(half_walls(wafer) if halves else walls(wafer), halves)
 
 
 @dataclass(frozen=True)
@@ -39,23 +69,26 @@ class _Corners:
 
 
 def search(
-    problem: PlacementProblem, start: Sequence[Rectangle] | None
+    problem: PlacementProblem, start: Sequence[Rectangle] | None, share: float = 1.0
 ) -> tuple[list[Rectangle] | None, float]:
     """The best rectangles found, if any, and a lower bound of the objective in byte-hops.
 
     First all rectangles move at once, which also gives the bound; then, around each in turn, only
     the nearest few do, and the others stand. The same problem has the same answer in every
-    process.
+    process. `share` is the part of the work that may be spent.
     """
     everything = range(len(problem.sizes))
-    found, least = _solve(problem, start, everything, WORK)
+    if start is not None and len(everything) > MOST:
+        return list(start), 0.0
+    work = WORK * share * (1 if len(everything) <= FEW or start is None else 1 / 3)
+    found, least = _solve(problem, start, everything, work)
     best = start if found is None else found
     if best is None or objective(problem, best) <= least:
         return found, least
     best = min((way for way in (start, found) if way), key=lambda way: objective(problem, way))
     if len(everything) <= NEIGHBOURS:
         return list(best), least
-    stride = -(-len(everything) // NEIGHBOURHOODS)
+    stride = -(-len(everything) // max(1, int(NEIGHBOURHOODS * share)))
     for index in everything[::stride]:
         moved, _ = _solve(problem, best, _nearest(best, index), NEIGHBOURS_WORK)
         if moved is not None and objective(problem, moved) < objective(problem, best):
@@ -84,9 +117,9 @@ def _solve(
     from ortools.sat.python import cp_model
 
     model = cp_model.CpModel()
-    dead = walls(problem.wafer)
-    corners = _corners(model, problem, dead)
-    _keep_apart(model, problem, corners, dead)
+    grid = _grid(problem.wafer)
+    corners = _corners(model, problem, grid)
+    _keep_apart(model, problem, corners, grid)
     unit = _minimize(model, problem, corners)
     for index, at in enumerate(start or ()):
         row, column = corners.rows[index], corners.columns[index]
@@ -122,12 +155,10 @@ def _solver(work: float, seed: int) -> cp_model.CpSolver:
     return solver
 
 
-def _corners(
-    model: cp_model.CpModel, problem: PlacementProblem, dead: Sequence[Rectangle]
-) -> _Corners:
+def _corners(model: cp_model.CpModel, problem: PlacementProblem, grid: _Grid) -> _Corners:
     wafer = problem.wafer
-    row_walls = [(wall.row, wall.row + wall.rows) for wall in dead]
-    column_walls = [(wall.column, wall.column + wall.columns) for wall in dead]
+    row_walls = [grid.cores((wall.row, wall.row + wall.rows)) for wall in grid.walls]
+    column_walls = [grid.cores((wall.column, wall.column + wall.columns)) for wall in grid.walls]
     rows, columns = [], []
     for index, (high, wide) in enumerate(problem.sizes):
         for kind, size, extent, spans, into in (
@@ -158,24 +189,24 @@ def _variable(model: cp_model.CpModel, steps: Sequence[int], name: str) -> cp_mo
 
 
 def _keep_apart(
-    model: cp_model.CpModel,
-    problem: PlacementProblem,
-    corners: _Corners,
-    dead: Sequence[Rectangle],
+    model: cp_model.CpModel, problem: PlacementProblem, corners: _Corners, grid: _Grid
 ) -> None:
     """No rectangle overlaps another or a wall."""
     spans = model.new_fixed_size_interval_var
-    row_spans = [spans(wall.row, wall.rows, f"wall_rows{at}") for at, wall in enumerate(dead)]
-    column_spans = [spans(wall.column, wall.columns, f"wall_{at}") for at, wall in enumerate(dead)]
+    row_spans = [spans(at.row, at.rows, f"wall_rows{n}") for n, at in enumerate(grid.walls)]
+    column_spans = [spans(at.column, at.columns, f"wall_{n}") for n, at in enumerate(grid.walls)]
+    step = 2 if grid.halves else 1
     for index, (high, wide) in enumerate(problem.sizes):
-        row_spans.append(spans(corners.rows[index], high, f"rows{index}"))
-        column_spans.append(spans(corners.columns[index], wide, f"columns{index}"))
+        row, column = step * corners.rows[index], step * corners.columns[index]
+        row_spans.append(spans(row, grid.size(high), f"rows{index}"))
+        column_spans.append(spans(column, grid.size(wide), f"columns{index}"))
     model.add_no_overlap_2d(row_spans, column_spans)
 
 
 def _minimize(model: cp_model.CpModel, problem: PlacementProblem, corners: _Corners) -> float:
     """Sets the objective, in half hops times a unit of bytes; returns byte-hops for one of it."""
     weights, unit = _small([at.weight_bytes for at in (*problem.exchanges, *problem.anchors)])
+    wafer = problem.wafer
     terms: list[cp_model.LinearExprT] = []
     for exchange, weight in zip(problem.exchanges, weights, strict=False):
         terms.append(weight * _half_hops(model, problem, corners, exchange.first, exchange.second))
@@ -183,15 +214,18 @@ def _minimize(model: cp_model.CpModel, problem: PlacementProblem, corners: _Corn
         high, wide = problem.sizes[anchor.rectangle]
         row = 2 * corners.rows[anchor.rectangle] + high - 1
         column = 2 * corners.columns[anchor.rectangle] + wide - 1
-        terms.append(
-            weight
-            * {
-                "north": row,
-                "south": 2 * (problem.wafer.core_rows - 1) - row,
-                "west": column,
-                "east": 2 * (problem.wafer.core_columns - 1) - column,
-            }[anchor.edge]
-        )
+        far_row, far_column = 2 * (wafer.core_rows - 1), 2 * (wafer.core_columns - 1)
+        to_edge: dict[Edge, cp_model.LinearExprT] = {
+            "north": row,
+            "south": far_row - row,
+            "west": column,
+            "east": far_column - column,
+        }
+        nearest = to_edge[anchor.edge]
+        if anchor.others:
+            nearest = model.new_int_var(0, far_row + far_column, f"edge_{anchor.rectangle}")
+            model.add_min_equality(nearest, [to_edge[edge] for edge in anchor.edges])
+        terms.append(weight * nearest)
     model.minimize(sum(terms))
     return unit / 2
 

@@ -13,9 +13,11 @@ class Recompute:
     1604.06174).
 
     A valid model of a training step in, the same step out. The backward graph of a layer begins
-    with what it needs of the forward graph; that saves only `carried` inputs.
+    with what it needs of the forward graph; that saves only `carried` inputs. With `whole` it
+    begins with all of it, what nothing reads included, as checkpoints of PyTorch do.
     """
 
+    whole: bool = False
     name: str = "recompute"
 
     def run(self, model: Model) -> Model:
@@ -27,12 +29,25 @@ class Recompute:
             name = call.text("body")
             if call.attributes.get("reverse"):
                 forward, backward = model.graphs[bodies[name]], model.graphs[name]
-                graphs[name] = _with_forward(forward, backward)
+                run = _kept(forward) if self.whole else forward
+                graphs[name] = _with_forward(run, backward)
                 graphs[forward.name] = _saving(forward, graphs[name])
         graphs["main"] = model.main.with_ops(
             [_with_operands(op, calls, bodies, graphs) for op in model.main.ops]
         )
         return replace(model, graphs=graphs)
+
+
+def _kept(forward: Graph) -> Graph:
+    """The forward graph whose carried results are made though nothing reads them."""
+    carried = {output.name for output in forward.outputs if output.role == "carried"}
+    ops = [
+        replace(op, attributes={**op.attributes, "kept": True})
+        if not carried.isdisjoint(op.results)
+        else op
+        for op in forward.ops
+    ]
+    return forward.with_ops(ops)
 
 
 def _with_forward(forward: Graph, backward: Graph) -> Graph:

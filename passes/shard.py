@@ -1,15 +1,17 @@
 """Every value gets a place on the mesh, and collectives appear where places differ.
 
-Two layouts are known. `matvec` keeps tokens whole and cuts features over the rows and the columns
+Three layouts are known. `matvec` keeps tokens whole and cuts features over the rows and the columns
 in turn, so that every product with a weight ends in one all-reduce (WaferLLM's decode, arXiv
-2502.04563). `matmul` cuts tokens over the rows and features over the columns, and tiles travel
-(its prefill, after Cannon and SUMMA). Mesh axes are named here, not sized: a layout holds for any
-region. Heads are cut over the outer axis of a direction, each head's width over the inner one.
+2502.04563; on one row of devices Megatron's tensor parallelism, arXiv 1909.08053). `sequence` does
+too, but cuts tokens over the columns between the products (arXiv 2205.05198). `matmul` cuts tokens
+over the rows and features over the columns, and tiles travel (WaferLLM's prefill, after Cannon and
+SUMMA). Mesh axes are named here, not sized: a layout holds for any region. Heads are cut over the
+outer axis of a direction, over the inner one each head's width or the queries that share its keys.
 
-Products and look-ups in tables choose their places (products.py). Every other operator keeps those
-of its operands: letters that may be cut keep their cut, what must be whole is gathered, what is
-reduced gives partial results. What follows from weights, caches and model inputs alone waits until
-something wants it, and lies as that wants.
+Products and look-ups in tables choose their places (products.py, tables.py). Every other operator
+keeps those of its operands: letters that may be cut keep their cut, what must be whole is gathered,
+what is reduced gives partial results. What follows from weights, caches and model inputs alone
+waits until something wants it, and lies as that wants.
 """
 
 import dataclasses
@@ -17,16 +19,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..ir import dims
-from ..ir.dims import Polynomial
+from ..ir.dims import Dim
 from ..ir.errors import UserError, VerificationError
-from ..ir.graph import Attribute, Graph, Input, Op, Output, TensorType
+from ..ir.graph import Attribute, Graph, Input, Op, Output
 from ..ir.kinds import Indices, indices_of
 from ..ir.mapped import MappedGraph, Sharding, replicated
 from ..ir.program import Layout
-from . import products
+from . import caches, products, tables
+from .aims import carried_sharding, summands, weights_of_gradients
 from .axes import COLUMNS, ROWS, Axes, Placed, axes_of, clash, without_clashes
-from .dimensions import Part, Roles, roles_of
-from .moves import Values
+from .dimensions import Part, Roles, roles_of, sums_tokens, weights_of
+from .moves import Values, add_parts
 
 __all__ = ["COLUMNS", "ROWS", "Layout", "Shard"]
 
@@ -39,9 +42,10 @@ class Shard:
     """Place every value of a graph and insert the collectives that this needs.
 
     A valid graph without views in, a mapped graph with the same values out. Partial results are
-    summed where they arise. Weights, caches and model inputs lie where their first use wants
-    them; `given` says where some inputs lie already, `wanted` where some outputs must end. Raises
-    UserError for an operator that no rule can split.
+    completed where anything but their sum is wanted. Weights, caches and model inputs lie where
+    their first use wants them; `given` says where some inputs lie already, `wanted` where some
+    outputs must end; a gradient ends where its weight lies. Raises UserError for an operator that
+    no rule can split.
     """
 
     layout: Layout
@@ -54,36 +58,11 @@ class Shard:
         values = Values(dict(graph.types))
         roles = roles_of(graph)
         wanted = wanted or {}
-        aims = _aims(graph, wanted)
-        return _Sharder(self.layout, graph, wanted, given or {}, aims, values, roles).mapped()
-
-
-def carried_sharding(layout: Layout, type_: TensorType) -> Sharding:
-    """Where a value lies that passes between graphs: hidden states are cut along the dimension of
-    most elements (the last of equals), in `matmul` the sequence over the rows."""
-    axes: list[Axes] = [()] * len(type_.shape)
-    if layout == "matmul":
-        tokens = [at for at, dim in enumerate(type_.shape) if dim == dims.symbol("sequence")]
-        for at in tokens[:1]:
-            axes[at] = ROWS
-    sizes = {at: dim for at, dim in enumerate(type_.shape) if isinstance(dim, int)}
-    if sizes:
-        features = max(sizes, key=lambda at: (sizes[at], at))
-        axes[features] = ROWS if layout == "matvec" else COLUMNS
-    return Sharding(tuple(axes))
-
-
-def _aims(graph: Graph, wanted: Places) -> dict[str, Sharding]:
-    """Where values had best lie: outputs as wanted, and what they are the sum of likewise."""
-    aims = dict(wanted)
-    for op in reversed(graph.ops):
-        aim = aims.get(op.result)
-        if op.kind == "elementwise" and aim is not None:
-            indices = indices_of(op)
-            alike = zip(op.operands, indices.operands, strict=True)
-            for name in (name for name, letters in alike if letters == indices.result):
-                aims.setdefault(name, aim)
-    return aims
+        aims = summands(graph, wanted)
+        weights = weights_of(graph)
+        return _Sharder(
+            self.layout, graph, wanted, given or {}, aims, values, roles, weights
+        ).mapped()
 
 
 @dataclass
@@ -95,8 +74,12 @@ class _Sharder:
     aims: Places
     values: Values
     roles: Roles
+    weights: frozenset[str]
     waiting: dict[str, Op] = field(default_factory=dict[str, Op])
     """Operators by result whose operands may all still lie anywhere."""
+
+    def __post_init__(self) -> None:
+        self.trained = weights_of_gradients(self.graph)
 
     def mapped(self) -> MappedGraph:
         for value in self.graph.inputs:
@@ -134,6 +117,8 @@ class _Sharder:
         name = output.name
         if name in self.wanted:
             return self._moved(name, self.wanted[name])
+        if output.role == "gradient" and (aim := self._aim(name)) is not None:
+            return self._moved(name, aim)
         if output.role == "carried":
             return self._moved(name, carried_sharding(self.layout, self.values.types[name]))
         if output.role == "cache":
@@ -143,8 +128,7 @@ class _Sharder:
         return self.values.whole(name)
 
     def _cache(self, output: Output) -> Sharding:
-        """A new cache lies as it lay before; one that is made here has its tokens cut over the
-        rows, the rest as it came."""
+        """A new cache lies as it lay before; one that is made here as it came."""
         type_ = self.values.types[output.name]
         for value in self.graph.inputs:
             before = self.values.shardings.get(value.name)
@@ -152,14 +136,7 @@ class _Sharder:
             if before is not None and same:
                 return Sharding(before.axes)
         now = self.values.shardings.get(output.name, replicated(len(type_.shape)))
-        tokens = {
-            str(at): ROWS
-            for at, dim in enumerate(type_.shape)
-            if isinstance(dim, Polynomial) and dim != dims.symbol("batch")
-        }
-        placed = {str(at): axes for at, axes in enumerate(now.axes)} | tokens
-        cut = without_clashes(placed, tokens)
-        return Sharding(tuple(cut[str(at)] for at in range(len(type_.shape))))
+        return caches.made(type_, now)
 
     # Operators.
 
@@ -167,9 +144,12 @@ class _Sharder:
         if self._waits(op):
             self.waiting |= dict.fromkeys(op.results, op)
             return
+        left = add_parts(op, self.values)
+        if left is None:
+            return
+        op = left
         operands = tuple(
-            self.values.whole(name) if name in self.values.shardings else name
-            for name in op.operands
+            self._whole(name) if name in self.values.shardings else name for name in op.operands
         )
         op = dataclasses.replace(op, operands=operands)
         if op.kind == "matmul":
@@ -180,8 +160,21 @@ class _Sharder:
             self._embedding_grad(op, indices_of(op))
         elif op.kind == "chosen_matmul":
             self._chosen(op, indices_of(op))
+        elif op.kind == "chosen_matmul_grad":
+            self._chosen_grad(op, indices_of(op))
         else:
             self._map(op, indices_of(op))
+
+    def _whole(self, name: str) -> str:
+        """A value that is no partial result; hidden states that were one have their tokens cut
+        over the columns in `sequence`."""
+        now, shape = self.values.shardings[name], self.values.types[name].shape
+        tokens = [at for at, dim in enumerate(shape) if dim == dims.symbol("sequence")]
+        hidden = len(tokens) == 1 and any(isinstance(dim, int) for dim in shape)
+        if self.layout != "sequence" or not hidden or set(now.partial) != set(COLUMNS):
+            return self.values.whole(name)
+        cut = [own or (COLUMNS if at in tokens else ()) for at, own in enumerate(now.axes)]
+        return self.values.moved(name, Sharding(tuple(cut)))
 
     def _waits(self, op: Op) -> bool:
         """Whether nothing says yet where an operator's operands lie. Products with caches have
@@ -254,10 +247,10 @@ class _Sharder:
                         axes[letter] = cut
         axes |= dict.fromkeys(indices.whole | indices.uneven, ())
         rooms: list[tuple[int, ...]] = [()] * len(op.operands)
-        if self.layout == "matvec" and self._grows_cache(op, indices):
+        if self.layout == "matvec" and caches.grows(self.graph, op, indices):
             axes = without_clashes({**axes, op.text("along"): ROWS}, op.text("along"))
             axes |= self._heads(op, indices) if not set(axes_of(axes, axes)) & set(COLUMNS) else {}
-            rooms = [self._room(op, letters) for letters in indices.operands]
+            rooms = [caches.room(op, letters) for letters in indices.operands]
         operands = [
             self._demand(name, letters, axes, room)
             for name, letters, room in zip(op.operands, indices.operands, rooms, strict=True)
@@ -267,85 +260,45 @@ class _Sharder:
     def _heads(self, op: Op, indices: Indices) -> Placed:
         """A cache whose tokens come whole: its heads and their width over the columns."""
         name, letters = op.operands[0], indices.operands[0]
-        parts: dict[str, Part] = {x: self.roles.part(name, at) for at, x in enumerate(letters)}
+        parts: dict[str, Part] = {x: self._part(name, at) for at, x in enumerate(letters)}
         return products.by_heads(letters, parts)
 
-    def _grows_cache(self, op: Op, indices: Indices) -> bool:
-        """Whether a cache of tokens is given more of them, one an operand."""
-        if op.kind != "concat":
-            return False
-        along = op.text("along")
-        grown, *fresh = zip(op.operands, indices.operands, strict=True)
-        return (
-            any(value.name == grown[0] and value.role == "cache" for value in self.graph.inputs)
-            and along in grown[1]
-            and isinstance(op.type.shape[indices.result.index(along)], Polynomial)
-            and not any(along in letters for _, letters in fresh)
-        )
-
-    @staticmethod
-    def _room(op: Op, letters: str) -> tuple[int, ...]:
-        """Room in a cache for the tokens that the other operands bring, one each."""
-        along = op.text("along")
-        if along not in letters:
-            return ()
-        return tuple(len(op.operands) - 1 if letter == along else 0 for letter in letters)
-
     def _embedding(self, op: Op, indices: Indices) -> None:
-        """Rows of the table lie over one direction, its features over the other."""
-        rows, features = (COLUMNS, ROWS) if self.layout == "matvec" else (ROWS, COLUMNS)
-        ids, table = indices.operands
-        row = op.text("rows")
-        new = [letter for letter in table if letter != row and letter not in ids]
-        axes: Placed = {row: rows}
-        if new:
-            axes[self._right(op, indices).largest(new)] = features
-        operands = (
-            self._demand(op.operands[0], ids, {}),
-            self._demand(op.operands[1], table, axes),
-        )
+        axes = tables.embedding_axes(self.layout, op, indices, self._known(op, indices))
+        operands = [
+            self._demand(name, letters, axes if at else {})
+            for at, (name, letters) in enumerate(zip(op.operands, indices.operands, strict=True))
+        ]
         self._result(op, operands, indices, axes)
 
     def _embedding_grad(self, op: Op, indices: Indices) -> None:
         """The table's gradient lies as the table; every core sees all tokens of its features."""
-        given, ids = indices.operands
-        row = op.text("rows")
-        new = [letter for letter in given if letter not in ids]
-        aim = self.aims.get(op.result)
-        if aim is not None:
-            axes: Placed = dict(zip(indices.result, aim.axes, strict=True))
-        else:
-            axes = {row: ROWS, **dict.fromkeys(new[-1:], COLUMNS)}
-        operands = (
-            self._demand(op.operands[0], given, axes),
-            self._demand(op.operands[1], ids, {}),
-        )
+        axes = self._aimed(op, indices)
+        if axes is None:
+            axes = tables.embedding_grad_axes(self.layout, op, indices)
+        operands = [
+            self._demand(name, letters, {} if at else axes)
+            for at, (name, letters) in enumerate(zip(op.operands, indices.operands, strict=True))
+        ]
         self._result(op, operands, indices, axes)
 
     def _chosen(self, op: Op, indices: Indices) -> None:
-        """Matrices of experts, all alike: in `matvec` as other weights; in `matmul` each row of
-        cores has its tokens, and all matrices come along from the other rows."""
-        (x, choice, weights), result = indices.operands, indices.result
-        sizes = dict(zip(weights, self.values.types[op.operands[2]].shape, strict=True))
-        contracted = [letter for letter in x if letter in weights and letter not in result]
-        new = [letter for letter in weights if letter in result and letter not in x]
-        summed, made = (
-            max(letters, key=lambda letter: dims.size(sizes[letter]))
-            for letters in (contracted, new)
-        )
-        axes = dict(self._placed(op.operands[0], x) or {})
-        if self.layout == "matvec":
-            used = axes_of(axes, contracted)
-            if not used:
-                axes[summed] = used = ROWS
-            axes[made] = COLUMNS if set(used) & set(ROWS) else ROWS
-            axes = without_clashes(axes, contracted)
-        else:
-            first = set(choice) <= set(result)
-            cut = tuple(axis for axis in COLUMNS if axis not in axes_of(axes, set(x) & set(result)))
-            axes |= dict.fromkeys(contracted, ()) | {made if first else summed: cut}
-            if op.operands[2] not in self.values.shardings:
-                self._demand(op.operands[2], weights, {**axes, (summed if first else made): ROWS})
+        placed = self._placed(op.operands[0], indices.operands[0]) or {}
+        weights = op.operands[2]
+        sizes = dict(zip(indices.operands[2], self.values.types[weights].shape, strict=True))
+        axes, best = tables.chosen_axes(self.layout, indices, sizes, placed)
+        if weights not in self.values.shardings:
+            self._demand(weights, indices.operands[2], best)
+        operands = [
+            self._demand(name, letters, axes)
+            for name, letters in zip(op.operands, indices.operands, strict=True)
+        ]
+        self._result(op, operands, indices, axes)
+
+    def _chosen_grad(self, op: Op, indices: Indices) -> None:
+        tokens = self._placed(op.operands[2], indices.operands[2]) or {}
+        aim = self._aimed(op, indices) or {}
+        axes = tables.chosen_grad_axes(self.layout, indices, tokens, aim)
         operands = [
             self._demand(name, letters, axes)
             for name, letters in zip(op.operands, indices.operands, strict=True)
@@ -357,62 +310,55 @@ class _Sharder:
     def _matmul(self, op: Op, indices: Indices) -> None:
         op, indices = self._activation_first(op, indices)
         letters = products.Letters.of(indices)
-        left, right = op.operands
-        a = self._placed(left, indices.operands[0])
-        b = self._placed(right, indices.operands[1])
-        sizes = self._right(op, indices)
-        if a is None:
-            a = self._tokens_over_rows(left, indices.operands[0])
-            used = axes_of(a, a)
-            new = [x for x in letters.right if x not in indices.operands[0]]
-            features = {sizes.largest(new): COLUMNS} if new and not set(used) & set(COLUMNS) else {}
-            a, b = products.localized(letters, a, features)
-        elif b is None and self._follows(right, "weight"):
-            a, b = products.weight_axes(self.layout, letters, a, sizes)
-        else:
-            a, b = products.activation_axes(self.layout, letters, a, b, sizes)
+        a, b = self._operand_axes(op, indices, letters)
         form = products.form_of(self.layout, letters, a, b)
         if form is None:
             a, b = products.localized(letters, a, b)
             form = "local"
         operands = (
-            self._demand(left, indices.operands[0], a),
-            self._demand(right, indices.operands[1], b),
+            self._demand(op.operands[0], indices.operands[0], a),
+            self._demand(op.operands[1], indices.operands[1], b),
         )
         if form == "local":
             self._result(op, operands, indices, {**b, **a})
             return
         free = {x: a.get(x, ()) or b.get(x, ()) for x in indices.result}
         if form == "reduce":
-            free, turned = self._reduced(op, letters, a, b)
-            op, operands = (_turned(op, indices), operands[::-1]) if turned else (op, operands)
+            free, swap = products.reduced(op, letters, a, b, self._aim(op.result))
+            op, operands = (_turned(op, indices), operands[::-1]) if swap else (op, operands)
         attributes: dict[str, Attribute] = {**op.attributes, "form": form}
         grid = dataclasses.replace(op, kind="grid_matmul", operands=operands, attributes=attributes)
         cut = tuple(free[letter] for letter in indices.result)
         self.values.append(grid, Sharding(cut))
 
-    def _reduced(
-        self, op: Op, letters: products.Letters, a: Placed, b: Placed
-    ) -> tuple[Placed, bool]:
-        """Where the result of a `reduce` product lies, and whether its operands change places for
-        that: so that it lies as it is wanted, else so that tokens lie over the rows."""
-        straight = products.reduced_axes(letters, a, b)
-        turned = products.reduced_axes(letters.turned, b, a)
-        if straight is None or turned is None:
-            found = straight if turned is None else turned
-            assert found is not None
-            return found, straight is None
-        swap = self._misfit(op, turned) < self._misfit(op, straight)
-        return (turned if swap else straight), swap
+    def _operand_axes(
+        self, op: Op, indices: Indices, letters: products.Letters
+    ) -> tuple[Placed, Placed]:
+        """Where the operands of a product had best lie."""
+        left, right = op.operands
+        a = self._placed(left, indices.operands[0])
+        b = self._placed(right, indices.operands[1])
+        known = self._known(op, indices)
+        if a is None:
+            tokens = [x for x in indices.operands[0] if x in known.cached][:1]
+            return products.cache_axes(letters, dict.fromkeys(tokens, ROWS), known)
+        if b is None and self._follows(right, "weight"):
+            return products.weight_axes(self.layout, letters, a, known)
+        if self.layout != "matmul" and b is not None:
+            if right in self.weights:
+                return products.beside_weight(letters, a, b)
+            if sums_tokens(op, self.values.types):
+                return products.gradient_axes(letters, a, b, self._aimed(op, indices))
+        return products.activation_axes(self.layout, letters, a, b, known)
 
-    def _misfit(self, op: Op, axes: Placed) -> int:
-        """How many dimensions of a result that lies so lie otherwise than they should."""
-        cut = [axes[letter] for letter in indices_of(op).result]
-        aim = self.aims.get(op.result)
-        if aim is not None:
-            return sum(own != wanted for own, wanted in zip(cut, aim.axes, strict=True))
-        pairs = zip(cut, op.type.shape, strict=True)
-        return sum(not set(own) <= set(ROWS) for own, dim in pairs if isinstance(dim, Polynomial))
+    def _aim(self, name: str) -> Sharding | None:
+        """Where a value had best lie, if that is known."""
+        return self.aims.get(name) or self.values.shardings.get(self.trained.get(name, ""))
+
+    def _aimed(self, op: Op, indices: Indices) -> Placed | None:
+        """The same for the letters of an operator's result."""
+        aim = self._aim(op.result)
+        return None if aim is None else dict(zip(indices.result, aim.axes, strict=True))
 
     def _activation_first(self, op: Op, indices: Indices) -> tuple[Op, Indices]:
         """The product with its operands swapped where only the right one has a place."""
@@ -422,27 +368,20 @@ class _Sharder:
         op = dataclasses.replace(_turned(op, indices), operands=(right, left))
         return op, indices_of(op)
 
-    def _tokens_over_rows(self, name: str, letters: str) -> Placed:
-        """A cache that a product reads before anything else does: its tokens over the rows."""
-        shape = self.values.types[name].shape
-        tokens = (
-            letter
-            for letter, dim in zip(letters, shape, strict=True)
-            if isinstance(dim, Polynomial) and dim != dims.symbol("batch")
-        )
-        return dict.fromkeys([*tokens][:1], ROWS)
+    def _part(self, name: str, at: int) -> Part:
+        """The part that a dimension of a value plays, wherever that was moved."""
+        return self.roles.part(self.values.origins.get(name, name), at)
 
-    def _right(self, op: Op, indices: Indices) -> products.Right:
-        """What is known of the right operand's letters."""
-        name, letters = op.operands[1], indices.operands[1]
-        shape = self.values.types[name].shape
-        return products.Right(
-            {x: self.roles.part(name, at) for at, x in enumerate(letters)},
-            {
-                x: dim if isinstance(dim, int) else None
-                for x, dim in zip(letters, shape, strict=True)
-            },
-        )
+    def _known(self, op: Op, indices: Indices) -> products.Known:
+        """What is known of the letters of two operands."""
+        found: list[tuple[str, Part, Dim]] = [
+            (letter, self._part(name, at), dim)
+            for letters, name in zip(indices.operands, op.operands, strict=True)
+            for at, (letter, dim) in enumerate(
+                zip(letters, self.values.types[name].shape, strict=True)
+            )
+        ]
+        return products.Known.of(found)
 
 
 def _turned(op: Op, indices: Indices) -> Op:

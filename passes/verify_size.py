@@ -18,6 +18,10 @@ MOST_OPERATOR_RUNS = 2_000_000
 MOST_FLOPS = 10**12
 
 _FLOAT32_BYTES = 4
+_TRAINED = 4
+"""A weight, its gradient and two moments."""
+_TRAINED_FLOPS = 3
+"""A forward pass, and a backward pass of twice its work."""
 
 
 def check_model(model: Model, layers: int | None = None) -> None:
@@ -31,9 +35,11 @@ def check_model(model: Model, layers: int | None = None) -> None:
         most = next(fitting, None)
         cut = "" if most is None else f", or --layers {most}"
         remedy = f"a config with fewer or smaller layers, or a smaller vocabulary{cut}"
-        wanted = f"{_gib(held)} of weights and caches in float32"
+        kind = "weights, gradients and moments" if model.phase == "train" else "weights and caches"
+        wanted = f"{_gib(held)} of {kind} in float32"
         _refuse(model.name, wanted, _gib(MOST_STATE_BYTES), remedy)
     flops = sum(size(graph_flops(graph)) * count for graph, _, count in _parts(model, layers))
+    flops *= _TRAINED_FLOPS if model.phase == "train" else 1
     if flops > MOST_FLOPS:
         remedy = "a smaller config, --batch or --sequence"
         _refuse(model.name, f"{flops:.2g} FLOPs", f"{MOST_FLOPS:.2g}", remedy)
@@ -64,7 +70,7 @@ def _parts(model: Model, layers: int | None) -> Iterator[tuple[Graph, int, int]]
 
 
 def _state_bytes(model: Model, layers: int | None) -> int:
-    """Bytes of weights and caches, each once."""
+    """Bytes of weights and caches, each once; in training also of what belongs to weights."""
     held = {
         value.source.replace("*", str(layer)): size(value.type.elements) * _FLOAT32_BYTES
         for graph, first, count in _parts(model, layers)
@@ -72,7 +78,7 @@ def _state_bytes(model: Model, layers: int | None) -> int:
         if value.role in ("weight", "cache")
         for layer in range(first, first + count)
     }
-    return sum(held.values())
+    return sum(held.values()) * (_TRAINED if model.phase == "train" else 1)
 
 
 def _fits(model: Model, layers: int) -> bool:

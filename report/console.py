@@ -76,11 +76,15 @@ def _headline(result: Result) -> str:
         if workload.phase == "decode"
         else f"sequence {count(workload.sequence)}"
     )
-    wafers = "1 wafer" if hardware.wafers == 1 else f"{hardware.wafers} wafers"
     return (
         f"{result.model.name}, {workload.phase}, batch {workload.batch}, {tokens}, "
-        f"{workload.dtype}, on {hardware.name} ({wafers}, {count(hardware.cores)} cores)"
+        f"{workload.dtype}, on {hardware.name} ({_many(hardware.wafers, hardware.unit)}, "
+        f"{_many(hardware.cores, hardware.device)})"
     )
+
+
+def _many(number: int, what: str) -> str:
+    return f"{count(number)} {what}" + ("" if number == 1 else "s")
 
 
 def _shortage(short: Infeasibility) -> str:
@@ -96,6 +100,7 @@ def _rows(result: Result) -> Iterator[tuple[str, str]]:
     short = any(line.resource != "constraint" for line in result.infeasible)
     if_it_fit = ", if it fitted" if short else ""
     yield "Mapped", _mapped(result)
+    yield "Search", _search(result)
     yield (
         "Latency",
         f"{si(result.latency_s, 's')} a {step}{if_it_fit} ({result.fidelity}); "
@@ -137,13 +142,35 @@ def _rows(result: Result) -> Iterator[tuple[str, str]]:
 def _mapped(result: Result) -> str:
     mapping = result.mapping
     rows, columns = mapping.region
-    replicas = "1 replica" if mapping.dp == 1 else f"{mapping.dp} replicas"
-    stages = "1 stage" if mapping.stages == 1 else f"{mapping.stages} stages"
-    groups = "1 head group" if mapping.head_groups == 1 else f"{mapping.head_groups} head groups"
-    return (
-        f"{replicas} of {stages} of {rows} x {columns} cores, {mapping.layout} layout, {groups}, "
-        f"micro-batches of {mapping.microbatch}"
-    )
+    parts = [
+        f"{_many(mapping.dp, 'replica')} of {_many(mapping.stages, 'stage')} of {rows} x {columns} "
+        f"{result.hardware.device}s",
+        f"{mapping.layout} layout",
+        _many(mapping.head_groups, "head group"),
+        f"micro-batches of {mapping.microbatch}",
+    ]
+    if mapping.interleave > 1:
+        parts.append(f"{mapping.interleave} chunks of layers a stage")
+    if mapping.recompute != "none":
+        parts.append(f"{mapping.recompute} recomputation")
+    if mapping.zero:
+        parts.append(f"ZeRO {mapping.zero}")
+    if mapping.streaming:
+        parts.append("weights streamed")
+    return ", ".join(parts)
+
+
+def _search(result: Result) -> str:
+    """How many strategies were looked at, and what became of them."""
+    looked, dropped = len(result.tried), dict(result.dropped)
+    evaluated = sum("evaluated" in tried.outcome for tried in result.tried)
+    text = f"{_strategies(looked + sum(dropped.values()))}, {count(evaluated)} evaluated"
+    reasons = (f"{count(number)} {reason}" for reason, number in dropped.items())
+    return "; ".join([text, *reasons])
+
+
+def _strategies(number: int) -> str:
+    return "1 strategy" if number == 1 else f"{count(number)} strategies"
 
 
 def _shares(parts: Mapping[str, float], whole: float, most: int | None = None) -> str:

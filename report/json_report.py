@@ -53,6 +53,7 @@ def to_json(result: Result, timings: Timings, version: str) -> dict[str, Any]:
         "energy": _plain(result.energy),
         "operators": [_plain(operator) for operator in result.operators],
         "tried": [_plain(tried) for tried in result.tried],
+        "dropped": dict(result.dropped),
         "limits": list(result.limits),
         "cost_usd": result.cost_usd,
         "usd_per_million_tokens": result.usd_per_million_tokens,

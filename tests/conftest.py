@@ -103,6 +103,12 @@ def sample_result() -> Result:
         noc=NocFigures(0.35, 0.0125, 3204),
         cycles_per_layer=137_500.0,
         operators=(OperatorFigures("matmul", "matmul", "model.layers.*.mlp", 900.0, 0.5),),
-        tried=(TriedFigures(1, 2, (660, 660), "matvec", 8, 2, 0.005, 60_000, "does not fit"),),
+        tried=(
+            TriedFigures(
+                1, 4, (420, 420), "matvec", 8, 2, 0.003, 40_000, "chosen, evaluated at 0.004 s"
+            ),
+            TriedFigures(1, 2, (660, 660), "matvec", 8, 2, 0.005, 60_000, "does not fit"),
+        ),
+        dropped={"slower by bound": 1200, "memory does not suffice": 300},
         limits=("no contention between stages",),
     )  # fmt: skip

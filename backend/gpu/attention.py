@@ -107,7 +107,7 @@ def _prefill(device: Device, dtype: str, shape: Shape) -> Kernels:
         vector_operations=pairs * _score_operations(shape),
         memory_bytes=2 * (own + new) + own + keys + result,
     )
-    return Kernels(PREFILL_KERNELS * device.launch_cycles, work)
+    return Kernels(PREFILL_KERNELS, device.launch_cycles, work)
 
 
 def _tiles(shape: Shape, rows: Number) -> tuple[Number, Number]:
@@ -151,19 +151,20 @@ def _decode(device: Device, dtype: str, shape: Shape) -> Kernels:
     rate = device.parts.load_bytes_per_cycle / (tiles * resident)
     starts = device.block_cycles * (1 + tiles)
     most = ceil_div(device.count, units)
-    launch: Number = np.asarray(0.0)
+    launch = device.launch_cycles
+    count: Number = np.asarray(1.0)
     busy: Number = np.asarray(np.inf)
     for parts in PARTS:
         allowed = (parts == 1) | ((seen >= parts * SHORTEST_PART) & (parts <= most))
-        started = (DECODE_KERNELS + MERGE_KERNELS * (parts > 1)) * device.launch_cycles
+        kernels = DECODE_KERNELS + MERGE_KERNELS * (parts > 1)
         block = starts + size * both * seen / parts / rate
         waves = ceil_div(units * parts, device.count * resident)
         streams = starts + device.memory_cycles(own + cached)
         works = np.maximum(waves * block, streams)
         if parts > 1:
             works = works + device.l2_cycles(2 * parts * 4 * shape.own * shape.value_width)
-        faster = allowed & (started + works < launch + busy)
-        launch, busy = np.where(faster, started, launch), np.where(faster, works, busy)
+        faster = allowed & (kernels * launch + works < count * launch + busy)
+        count, busy = np.where(faster, kernels, count), np.where(faster, works, busy)
     pairs = shape.batch * shape.heads * seen
     work = CoreWork(
         cycles=busy,
@@ -171,7 +172,7 @@ def _decode(device: Device, dtype: str, shape: Shape) -> Kernels:
         vector_operations=pairs * SOFTMAX_OPERATIONS,
         memory_bytes=own + cached,
     )
-    return Kernels(launch, work)
+    return Kernels(count, launch, work)
 
 
 def _either(first: np.ndarray, a: Kernels, b: Kernels) -> Kernels:
@@ -184,4 +185,4 @@ def _either(first: np.ndarray, a: Kernels, b: Kernels) -> Kernels:
         vector_operations=pick(a.work.vector_operations, b.work.vector_operations),
         memory_bytes=pick(a.work.memory_bytes, b.work.memory_bytes),
     )
-    return Kernels(pick(a.launch_cycles, b.launch_cycles), work)
+    return Kernels(pick(a.count, b.count), a.launch, work)

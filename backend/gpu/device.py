@@ -4,7 +4,7 @@ Peaks come from the core; `sustained` shares of them, and what software takes to
 blocks of threads, are the spec's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Device:
     def multiply_adds(self, dtype: str) -> float:
         """Of one multiprocessor a cycle, of matrices, as sustained."""
         peak = self.core.matrix_flops_per_cycle[matrix_dtype(self.core, dtype)] / 2
-        return self.parts.sustained * peak / self.count
+        return self.parts.sustained * self.core.software.sustained * peak / self.count
 
     def elements(self, dtype: str) -> float:
         """Elementwise results of one multiprocessor a cycle."""
@@ -63,11 +63,16 @@ class Device:
 
 @dataclass(frozen=True)
 class Kernels:
-    """What one operator's kernels take, one after the other: cycles to launch them, and the work
-    behind that."""
+    """What one operator's kernels take, one after the other: how many there are, what each waits
+    for its launch, and the work of all behind that."""
 
-    launch_cycles: Number
+    count: Number
+    launch: float
     work: CoreWork
+
+    @property
+    def launch_cycles(self) -> Number:
+        return self.count * self.launch
 
     @property
     def cycles(self) -> Number:
@@ -82,3 +87,11 @@ def device_of(hardware: Hardware) -> Device | None:
     memories = hardware.wafer.die.memories
     reached = sum((m.bandwidth_bytes_per_s or 0.0) * m.sustained for m in memories)
     return Device(core, parts, reached / core.clock_hz)
+
+
+def in_registers(hardware: Hardware) -> Hardware:
+    """The hardware as a kernel's arithmetic sees it: its operands are in registers."""
+    die = hardware.wafer.die
+    sram = replace(die.core.sram, read_bytes_per_cycle=np.inf, write_bytes_per_cycle=np.inf)
+    core = replace(die.core, sram=sram)
+    return replace(hardware, wafer=replace(hardware.wafer, die=replace(die, core=core)))

@@ -1,8 +1,4 @@
-"""What an operator of a mapped graph takes on a GPU, from the sizes of its letters.
-
-Products and attention have kernels of their own; any other operator is one kernel that reads its
-operands from memory and writes its results.
-"""
+"""What an operator of a mapped graph takes on a GPU, from the sizes of its letters."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,8 +14,6 @@ from .attention import Shape, attention
 from .device import Device, Kernels
 from .products import product
 
-FREE = frozenset({"shard", "slice", "view", "concat"})
-"""Views; and a cache takes up new tokens in the kernels of attention."""
 PRODUCTS = frozenset({"matmul", "grid_matmul"})
 
 
@@ -79,4 +73,4 @@ def attention_kernels(
 def map_kernels(device: Device, work: CoreWork, bytes_: Number) -> Kernels:
     """One kernel that does some work on all lanes, or moves bytes, whichever takes longer."""
     busy = np.maximum(work.cycles, device.memory_cycles(bytes_)) + device.block_cycles
-    return Kernels(device.launch_cycles, replace(work, cycles=busy, memory_bytes=bytes_))
+    return Kernels(1.0, device.launch_cycles, replace(work, cycles=busy, memory_bytes=bytes_))

@@ -41,19 +41,21 @@ TILES: tuple[Tile, ...] = (
 )
 """Those of the guide, and narrower ones for few rows."""
 
+_CHOICES = tuple((high, wide, parts) for high, wide in TILES for parts in PARTS)
+
 
 def product(
     device: Device, dtype: str, m: Number, n: Number, k: Number, batch: Number = 1.0
 ) -> Kernels:
     """`batch` products of m x k and k x n, each figure a number or an array."""
-    launch, busy = _best(device, dtype, m, n, k, batch)
+    count, busy = _best(device, dtype, m, n, k, batch)
     size = DTYPE_BYTES[dtype]
-    count = batch * m * n * k
     return Kernels(
-        launch,
+        count,
+        device.launch_cycles,
         CoreWork(
             cycles=busy,
-            multiply_adds=count,
+            multiply_adds=batch * m * n * k,
             memory_bytes=size * batch * (m * k + k * n + m * n),
         ),
     )
@@ -62,18 +64,15 @@ def product(
 def _best(
     device: Device, dtype: str, m: Number, n: Number, k: Number, batch: Number
 ) -> tuple[Number, Number]:
-    """Cycles of launches and of work with the fastest tile and cut."""
-    launch: Number = np.asarray(0.0)
-    busy: Number = np.asarray(np.inf)
-    for tile in TILES:
-        for parts in PARTS:
-            kernels = 1.0 if parts == 1 else 2.0
-            started = kernels * device.launch_cycles
-            works = _tiled(device, dtype, m, n, k, batch, tile, parts)
-            faster = started + works < launch + busy
-            launch = np.where(faster, started, launch)
-            busy = np.where(faster, works, busy)
-    return launch, busy
+    """Kernels, and their cycles of work, with the fastest tile and cut."""
+    m, n, k, batch = np.broadcast_arrays(*map(np.asarray, (m, n, k, batch)))
+    choices = (-1, *([1] * m.ndim))
+    high, wide, parts = (np.reshape(each, choices) for each in zip(*_CHOICES, strict=True))
+    count = np.where(parts == 1, 1.0, 2.0) * np.ones(m.shape)
+    works = _tiled(device, dtype, m, n, k, batch, (high, wide), parts)
+    best = np.argmin(count * device.launch_cycles + works, axis=0)[np.newaxis]
+    picked = (np.take_along_axis(each, best, axis=0)[0] for each in (count, works))
+    return next(picked), next(picked)
 
 
 def _tiled(
@@ -83,9 +82,9 @@ def _tiled(
     n: Number,
     k: Number,
     batch: Number,
-    tile: Tile,
-    parts: int,
-) -> Number:
+    tile: tuple[Number, Number],
+    parts: Number,
+) -> np.ndarray:
     """Cycles of a product in equal tiles: the busiest multiprocessor's, or memory's."""
     size = DTYPE_BYTES[dtype]
     high, wide = tile
@@ -94,17 +93,22 @@ def _tiled(
     loads = (high + wide) * size / device.parts.load_bytes_per_cycle
     computes = high * wide / device.multiply_adds(dtype)
     waves = ceil_div(blocks, device.count)
-    written = (size if parts == 1 else PARTIAL_BYTES) * batch * m * n * parts
     streams = device.memory_cycles(_memory_bytes(device, size, m, n, k, batch, tile))
     inner = np.maximum(waves * depth * np.maximum(loads, computes), streams)
-    if parts == 1:
-        return waves * device.block_cycles + inner + device.memory_cycles(written)
-    added = device.l2_cycles(written) + device.memory_cycles(size * batch * m * n)
-    return waves * device.block_cycles + inner + device.l2_cycles(written) + added
+    result = device.memory_cycles(size * batch * m * n)
+    sums = PARTIAL_BYTES * batch * m * n * parts
+    added = np.where(parts == 1, 0.0, 2 * device.l2_cycles(sums))
+    return waves * device.block_cycles + inner + result + added
 
 
 def _memory_bytes(
-    device: Device, size: float, m: Number, n: Number, k: Number, batch: Number, tile: Tile
+    device: Device,
+    size: float,
+    m: Number,
+    n: Number,
+    k: Number,
+    batch: Number,
+    tile: tuple[Number, Number],
 ) -> Number:
     """Bytes of both operands read from memory: a wave of tiles is about square, and an operand
     that L2 does not hold is read again for every row (or column) of such squares."""

@@ -60,7 +60,15 @@ def _densities(view: View, sram: dict[str, Any], tsv: Any) -> made_of.Densities:
 def software(view: View) -> ir.Software:
     """The overheads of a software stack."""
     values = read(view, PARTS["software"])
-    return ir.Software(view.path[0], values["issue"], values["launch"], values["block"])
+    return ir.Software(
+        name=view.path[0],
+        issue_cycles=values["issue"],
+        launch_cycles=values["launch"],
+        block_cycles=values["block"],
+        host_cycles=values["host"],
+        sustained=values["sustained"],
+        dropout=values["dropout"] == "yes",
+    )
 
 
 def link(view: View, clock_hz: Any) -> made_of.Link:
@@ -78,6 +86,7 @@ def link(view: View, clock_hz: Any) -> made_of.Link:
         bandwidth_bytes_per_s=values["bandwidth"],
         latency_s=values["latency"],
         energy_j_per_byte=values["energy"],
+        sustained=values["sustained"],
         gap_m=values["gap"],
         edge_bytes_per_s_per_m=values["edge"],
         phy_depth_m=values["phy_depth"],

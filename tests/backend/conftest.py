@@ -125,6 +125,7 @@ def make_stages(make_graph: MakeGraph) -> Callable[..., Program]:
             mesh=mesh_of(*region, 1, layout),
             graphs={"main": mapped},
             stages=stages,
+            given=("v0",),
         )
 
     return make

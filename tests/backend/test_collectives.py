@@ -168,3 +168,9 @@ def test_a_core_gets_its_tiles_over_two_hops(hardware: Hardware) -> None:
     step = collectives.reduce_step(hardware, shifted=30, summed=20)
     assert step.cycles == 30 + 2 * 20 + 2 + RELAY
     assert (step.launches, step.row_words, step.column_words) == (2, 20, 30)
+
+
+def test_the_farthest_tiles_go_half_way_round_before_the_first_step() -> None:
+    """MeshGEMM's kernel aligns its left operand in P / 2 turns (arXiv 2502.04563)."""
+    turns = np.asarray(collectives.aligning_turns(np.array([1, 2, 7, 480])))
+    assert turns.tolist() == [0, 1, 3, 240]

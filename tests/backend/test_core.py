@@ -15,6 +15,7 @@ from wscc.backend.core import (
     map_work,
     matrix_elements_per_cycle,
     product_work,
+    tile_product_work,
     vector_elements_per_cycle,
 )
 from wscc.ir.expression import Work
@@ -43,6 +44,25 @@ def test_a_product_takes_the_direction_with_fewer_cycles(core: Core) -> None:
 def test_a_matrix_vector_product_works_along_its_longer_side(core: Core) -> None:
     """A vector of k elements and an n x k block: k instructions of length n, not n of length 1."""
     assert product_work(core, "float16", m=1, n=24, k=10).cycles == 10 * (10 + 6)
+
+
+def test_of_tiles_that_travel_the_left_one_is_taken_by_columns(core: Core) -> None:
+    """A 9 x 5 and a 5 x 30 tile: 150 instructions on 9 rows, though 45 on 30 columns are fewer."""
+    work, best = (
+        tile_product_work(core, "float16", 9, 30, 5),
+        product_work(core, "float16", 9, 30, 5),
+    )
+    assert work.cycles == 5 * 30 * (10 + 3)
+    assert best.cycles == 5 * 9 * (10 + 8)
+    assert (work.multiply_adds, work.sram_read_bytes) == (best.multiply_adds, best.sram_read_bytes)
+
+
+def test_a_matrix_unit_takes_tiles_in_either_direction(
+    make_hardware: Callable[..., Hardware],
+) -> None:
+    core = make_hardware(core={"matrix_flops_per_cycle": {"float16": 512.0}}).core
+    for m, n in ((9, 30), (30, 9)):
+        assert tile_product_work(core, "float16", m, n, 5) == product_work(core, "float16", m, n, 5)
 
 
 @given(st.integers(1, 99), st.integers(1, 99), st.integers(1, 99))

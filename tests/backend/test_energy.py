@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 from wscc.backend.cost import Costing, OpCost
-from wscc.backend.energy import COMPONENTS, hop_energy_j_per_word, op_energy_j
-from wscc.backend.physics.power import power, static_power
+from wscc.backend.energy import hop_energy_j_per_word, op_energy_j
+from wscc.backend.physics.power import COMPONENTS, power, static_power
 from wscc.ir.hardware import Hardware
 from wscc.ir.mapped import MappedGraph, Sharding
 

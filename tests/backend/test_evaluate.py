@@ -5,10 +5,10 @@ from dataclasses import replace
 from math import isclose
 
 import pytest
-from wscc.backend.energy import COMPONENTS
 from wscc.backend.evaluate import Evaluation, evaluate
 from wscc.backend.physics.cost import cost
-from wscc.backend.physics.power import power, static_power
+from wscc.backend.physics.power import COMPONENTS, power, static_power
+from wscc.backend.timing import Timing
 from wscc.ir.hardware import DeadCore, Economy, Hardware
 from wscc.ir.program import CoreMemory, Program
 from wscc.ir.result import FIDELITIES, Fidelity, Result
@@ -163,14 +163,14 @@ def test_a_pipeline_takes_a_pass_and_the_slowest_stage_for_all_others(
 ) -> None:
     for name in ("decode-pipelined", "prefill-pipelined"):
         program = programs(name)
-        evaluation = Evaluation(program, "fluid")
-        stages = [sum(stage.values()) for stage in evaluation.stage_breakdowns]
-        passing = [handover.seconds for handover in evaluation.handovers]
+        timing = Timing(program, "fluid")
+        stages = [sum(stage.values()) for stage in timing.stage_breakdowns]
+        passing = [handover.seconds for handover in timing.handovers]
         assert len(stages) == program.mapping.pp == len(passing) + 1
         by_hand = sum(stages) + sum(passing)
         by_hand += (program.microbatches - 1) * max(*stages, *passing)
-        assert evaluation.latency_s == pytest.approx(by_hand)
-        bubble = evaluation.breakdown["bubble_s"]
+        assert timing.latency_s == pytest.approx(by_hand)
+        bubble = timing.breakdown["bubble_s"]
         assert bubble == pytest.approx(sum(stages) + sum(passing) - max(*stages, *passing))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
-from wscc.backend.memory import graph_memory
+from wscc.backend.memory import Keeping, graph_memory
 from wscc.ir.mapped import MappedGraph, Sharding
 
 ROWS, COLUMNS = ("yh", "yd"), ("xh", "xd")
@@ -113,8 +113,8 @@ def test_every_micro_batch_keeps_a_cache_and_all_share_the_weights(make_graph: M
         {},
     )
     memory = graph_memory(mapped, ONE)
-    assert memory.held(1) == 2 * 8 + 2 * 12 * 8
-    assert memory.held(5) == 2 * 8 + 5 * 2 * 12 * 8
+    assert Keeping(1).held(memory) == 2 * 8 + 2 * 12 * 8
+    assert Keeping(5).held(memory) == 2 * 8 + 5 * 2 * 12 * 8
 
 
 def test_a_stepped_product_receives_its_next_tiles_beside_the_present_ones(

@@ -20,7 +20,7 @@ from wscc.ir.mapped import MappedGraph
 from wscc.ir.pins import Pins
 from wscc.ir.program import Program
 from wscc.ir.random_state import random_state
-from wscc.passes.verify import compare
+from wscc.passes.verify import Compared, compare
 
 Captured = pytest.CaptureFixture[str]
 Load = Callable[..., LoadedModel]
@@ -251,6 +251,40 @@ def test_json_is_one_object_with_every_output(configs: Path, capsys: Captured) -
     assert {"trace", "compile", "unsplit", "devices", "total"} <= written["timings_s"].keys()
 
 
+def test_a_training_step_is_run_and_told_by_kind(configs: Path, capsys: Captured) -> None:
+    flags = ("--phase", "train", "--batch", "4", "--sequence", "6", "--region", "1x2")
+    pins = "dp=2,pp=2,microbatch=1,zero=2,recompute=none"
+    assert verify(configs, "positions", *flags, "--mapping", pins) == 0
+    shown = capsys.readouterr().out
+    assert "positions on wse2, train, batch 4, sequence 6" in shown
+    assert "zero=2" in shown
+    assert "replicas.reduce_scatter" in shown
+    kinds = ("loss", "gradients", "first moments", "second moments", "copies of weights", "weights")
+    assert [kind for kind in kinds if f"\n  {kind} " not in shown] == []
+
+
+def test_layers_alone_are_trained_from_gradients_that_are_given(
+    load: Load, hardware: Hardware
+) -> None:
+    model = load("grouped", "train", 4, layers=2)
+    pins = "dp=2,pp=2,interleave=1,microbatch=1,recompute=none"
+    found = wscc.verify(model, wscc.compile(model, hardware, pins, "1x2"))
+    assert found.equal, (found.fault, found.different)
+    names = {output.output for output in found.outputs}
+    assert {"hidden", "hidden.1", "model.layers.1.mlp.up_proj.weight.gradient"} <= names
+
+
+def test_what_is_rounding_in_the_model_itself_is_equal() -> None:
+    sound = Compared("a", (2,), 1.0, 3e-5, 3e-5)
+    assert not sound.within(1e-5)
+    assert dataclasses.replace(sound, rounding=1e-5).within(1e-5)
+    assert not dataclasses.replace(sound, rounding=1e-6).within(1e-5)
+    nothing = Compared("a", (2,), 1e-9, 2e-9, 2.0, rounding=1.0)
+    assert nothing.within(1e-5)
+    assert not dataclasses.replace(nothing, relative_error=1e3).within(1e-5)
+    assert not dataclasses.replace(nothing, rounding=0.3).within(1e-5)
+
+
 def test_a_tolerance_below_rounding_is_exit_code_one(configs: Path, capsys: Captured) -> None:
     assert verify(configs, "grouped", "--region", "2x3", "--tolerance", "1e-12") == 1
     assert "differ by more than 1e-12" in capsys.readouterr().out
@@ -308,8 +342,8 @@ def test_what_is_too_large_is_refused_with_what_would_do(
         ("--hw wse2", "error: wscc verify: --model CONFIG is missing"),
         ("--model x", "error: wscc verify: --hw FILE is missing"),
         (
-            "--hw wse2 --model x --phase train",
-            "error: --phase train is not built yet, expected prefill or decode",
+            "--hw wse2 --model x --phase learn",
+            "error: --phase: 'learn' is not one of prefill, decode, train",
         ),
         ("--hw wse2 --model x --tolerance -1", "error: --tolerance: '-1' is no number from 0 to 1"),
         ("--hw wse2 --model x --tolerance a", "error: --tolerance: 'a' is no number from 0 to 1"),

@@ -2,14 +2,14 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wscc.backend.bound import GraphBound
-from wscc.backend.memory import GraphMemory
+from wscc.backend.memory import GraphMemory, Keeping
 from wscc.ir.graph import Graph, Input, Op, Output, TensorType
 from wscc.ir.program import Stage
 from wscc.passes.cut import Cut
@@ -54,6 +54,9 @@ LAYER = Graph(
 )
 
 
+PIECE = Graph("main.2", (Input("x", TYPE, "carried", "x"),), (), (Output("x", "carried", "x"),))
+
+
 def chain(layers: int, shared: bool = True) -> Chain:
     """An embedding, some layers and a head."""
     calls = (
@@ -61,14 +64,16 @@ def chain(layers: int, shared: bool = True) -> Chain:
         call("layer", "h0", "h1", 0, layers),
         call("main.2", "h1", "logits"),
     )
-    return Chain({"layer": LAYER}, calls, SHARED if shared else None)
+    graphs = {"layer": LAYER, "main.0": replace(PIECE, name="main.0"), "main.2": PIECE}
+    return Chain(graphs, calls, SHARED if shared else None)
 
 
 def cut(
     pieces: dict[str, Piece], stages: int, whole: Chain, usable: float = 1e9, microbatches: int = 1
 ) -> list[Stage]:
     """Stages of a chain."""
-    return Cut(pieces, usable, stages, microbatches).run(whole)  # type: ignore[arg-type]
+    keeping = Keeping(microbatches=microbatches)
+    return Cut(pieces, usable, stages, 1, keeping).run(whole)  # type: ignore[arg-type]
 
 
 def bodies(stage: Stage) -> list[str]:
@@ -201,7 +206,9 @@ def test_no_other_cut_is_better(pieces: list[Piece], data: st.DataObject) -> Non
     usable = data.draw(st.integers(20, 300))
     names = [f"main.{at}" for at in range(len(pieces))]
     calls = tuple(call(name, f"v{at}", f"v{at + 1}") for at, name in enumerate(names))
-    found = cut(dict(zip(names, pieces, strict=True)), stages, Chain({}, calls, None), usable)
+    graphs = {name: replace(PIECE, name=name) for name in names}
+    whole = Chain(graphs, calls, None)
+    found = cut(dict(zip(names, pieces, strict=True)), stages, whole, usable)
     ends = [int(end) for end in np.cumsum([len(bodies(stage)) for stage in found])]
     ways = itertools.combinations(range(1, len(pieces)), stages - 1)
     best = min(quality(pieces, (*way, len(pieces)), usable) for way in ways)

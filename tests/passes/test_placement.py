@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wscc.ir.hardware import Core, DeadCore, Die, Router, Software, Sram, Wafer
+from wscc.ir.hardware import Core, DeadCore, DeadLink, Die, Router, Software, Sram, Wafer
 from wscc.ir.program import Rectangle
 from wscc.ir.technology import Link, Technology
 from wscc.passes import placement_search
@@ -23,8 +23,10 @@ from wscc.passes.placement import (
     place,
     serpentine,
 )
+from wscc.passes.placement_ground import dead_map, walls
+from wscc.passes.placement_layouts import layouts
 from wscc.passes.placement_problem import least_objective
-from wscc.passes.placement_shelves import dead_map, serpentines, walls
+from wscc.passes.placement_shelves import serpentines
 
 CORE = Core(
     name="core",
@@ -48,6 +50,7 @@ def wafer_of(
     dead_dies: tuple[tuple[int, int], ...] = (),
     dead_cores: tuple[DeadCore, ...] = (),
     unused: tuple[int, int] = (0, 0),
+    dead_links: tuple[DeadLink, ...] = (),
 ) -> Wafer:
     rows, columns = dies[0] * cores[0], dies[1] * cores[1]
     return Wafer(
@@ -63,6 +66,7 @@ def wafer_of(
         cores_in_use=rows * columns,
         dead_dies=dead_dies,
         dead_cores=dead_cores,
+        dead_links=dead_links,
     )
 
 
@@ -81,12 +85,37 @@ def wafers(draw: st.DrawFn) -> Wafer:
     cores = draw(st.integers(1, 5)), draw(st.integers(1, 5))
     die = st.tuples(st.integers(0, dies[0] - 1), st.integers(0, dies[1] - 1))
     core = st.tuples(st.integers(0, cores[0] - 1), st.integers(0, cores[1] - 1))
+    side = st.sampled_from(("north", "south", "east", "west"))
+    link = st.builds(DeadLink, die, st.none() | core, side)
     return wafer_of(
         dies,
         cores,
         tuple(draw(st.lists(die, max_size=2))),
         tuple(draw(st.lists(st.builds(DeadCore, die, core), max_size=4))),
         (draw(st.integers(0, cores[0] - 1)), draw(st.integers(0, cores[1] - 1))),
+        tuple(draw(st.lists(link, max_size=2))),
+    )
+
+
+def joined(wafer: Wafer, link: DeadLink) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The pairs of cores that a dead link would join."""
+    high, wide = wafer.die.rows, wafer.die.columns
+    down, right = {"north": (-1, 0), "south": (1, 0), "west": (0, -1), "east": (0, 1)}[link.side]
+    rim = [
+        (row, column)
+        for row, column in product(range(high), range(wide))
+        if not (0 <= row + down < high and 0 <= column + right < wide)
+    ]
+    cores = rim if link.core is None else [link.core]
+    places = [(link.die[0] * high + row, link.die[1] * wide + column) for row, column in cores]
+    return [(at, (at[0] + down, at[1] + right)) for at in places]
+
+
+def holds_a_dead_link(wafer: Wafer, at: Rectangle) -> bool:
+    return any(
+        all(at.overlaps(Rectangle(*core, 1, 1)) for core in pair)
+        for link in wafer.dead_links
+        for pair in joined(wafer, link)
     )
 
 
@@ -98,6 +127,7 @@ def assert_sound(wafer: Wafer, places: list[Rectangle] | tuple[Rectangle, ...]) 
         assert at.row + at.rows <= wafer.usable_rows
         assert at.column + at.columns <= wafer.usable_columns
         used[at.row : at.row + at.rows, at.column : at.column + at.columns] += 1
+        assert not holds_a_dead_link(wafer, at)
     assert used.max(initial=0) <= 1
 
 
@@ -112,6 +142,7 @@ def least_by_trial(problem: PlacementProblem) -> float | None:
                 Rectangle(row, column, rows, columns)
                 for row, column in corners
                 if not dead[row : row + rows, column : column + columns].any()
+                and not holds_a_dead_link(problem.wafer, Rectangle(row, column, rows, columns))
             ]
         )
     costs = [
@@ -145,6 +176,15 @@ def test_shelves_start_below_a_dead_row() -> None:
     wafer = wafer_of((1, 1), (5, 4), dead_cores=(DeadCore((0, 0), (0, 1)),))
     assert count_fitting(wafer, 4, 2) == 2
     assert serpentine(wafer, 4, 2, 2) == [Rectangle(1, 0, 4, 2), Rectangle(1, 2, 4, 2)]
+
+
+def test_rectangles_touch_along_a_dead_link() -> None:
+    across = DeadLink((0, 0), (1, 1), "east")
+    assert count_fitting(wafer_of((1, 1), (2, 4), dead_links=(across,)), 2, 2) == 2
+    assert count_fitting(wafer_of((1, 1), (2, 4), dead_links=(across,)), 2, 3) == 0
+    joint = DeadLink((0, 0), None, "south")
+    assert count_fitting(wafer_of((2, 1), (2, 4), dead_links=(joint,)), 2, 4) == 2
+    assert count_fitting(wafer_of((2, 1), (2, 4), dead_links=(joint,)), 3, 1) == 0
 
 
 def test_neighbours_in_a_serpentine_touch() -> None:
@@ -215,9 +255,8 @@ def test_placed_rectangles_are_sound_and_no_worse_than_any_serpentine(
     assert placed.objective == objective(problem, placed.rectangles)
     assert least_objective(problem) * (1 - 1e-12) <= placed.objective
     assert placed.lower_bound <= placed.objective
-    if len(set(problem.sizes)) == 1:
-        for way in serpentines(problem.wafer, *problem.sizes[0], len(problem.sizes)):
-            assert placed.objective <= objective(problem, way)
+    for way in layouts(problem):
+        assert placed.objective <= objective(problem, way)
 
 
 def test_objective_is_bytes_times_hops_between_centres_and_to_edges() -> None:
@@ -246,6 +285,16 @@ SMALL = {
     "star": PlacementProblem(
         wafer_of((1, 1), (4, 6)), ((2, 2),) * 4, tuple(Exchange(0, at, 3) for at in (1, 2, 3))
     ),
+    "around dead links": chain(
+        wafer_of(
+            (1, 1),
+            (4, 6),
+            dead_links=(DeadLink((0, 0), (1, 1), "east"), DeadLink((0, 0), (2, 4), "north")),
+        ),
+        3,
+        2,
+        2,
+    ),
     "anchored": PlacementProblem(
         wafer_of((1, 2), (5, 4)),
         ((2, 2),) * 3,
@@ -272,6 +321,25 @@ def test_small_cases_are_placed_as_well_as_can_be(name: str) -> None:
     assert placed.objective == pytest.approx(best)
     assert placed.lower_bound == pytest.approx(best, rel=2e-3)
     assert least_objective(problem) <= best
+
+
+@given(st.integers(2, 5), st.integers(1, 3), st.integers(1, 3), st.data())
+@settings(deadline=None, max_examples=30)
+def test_no_placement_of_a_crowd_costs_less_than_the_bound(
+    count: int, rows: int, columns: int, data: st.DataObject
+) -> None:
+    pairs = [(a, b) for a in range(count) for b in range(a)]
+    weights = data.draw(st.lists(st.integers(0, 9), min_size=len(pairs), max_size=2 * len(pairs)))
+    exchanges = tuple(
+        Exchange(*pairs[at % len(pairs)], weight) for at, weight in enumerate(weights)
+    )
+    corners = data.draw(
+        st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=count, max_size=count)
+    )
+    problem = PlacementProblem(wafer_of((1, 1), (16, 16)), ((rows, columns),) * count, exchanges)
+    places = [Rectangle(*corner, rows, columns) for corner in corners]
+    if not any(a.overlaps(b) for a, b in permutations(places, 2)):
+        assert least_objective(problem) <= objective(problem, places) * (1 + 1e-12)
 
 
 def test_a_chain_on_a_clean_wafer_is_proven_best_without_a_search(

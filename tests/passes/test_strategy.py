@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wscc.backend.evaluate import evaluate
 from wscc.frontend.hardware import load_hardware
+from wscc.ir.floor import floor_of
 from wscc.ir.graph import Model
 from wscc.ir.hardware import Hardware
 from wscc.ir.pins import Pins
@@ -20,15 +21,9 @@ from wscc.passes.dimensions import head_groups
 from wscc.passes.lay_out import LayOut, mesh_of
 from wscc.passes.manager import PassManager
 from wscc.passes.pieces import Chain, chain_of
-from wscc.passes.strategy import (
-    MAX_MICROBATCHES,
-    Candidate,
-    Search,
-    divisors,
-    regions,
-    sides,
-    splits,
-)
+from wscc.passes.plans import MAX_MICROBATCHES, Choices
+from wscc.passes.regions import divisors, regions, sides
+from wscc.passes.strategy import Candidate, Search
 
 
 def small_wafer(rows: int = 24, columns: int = 36, kib: float = 8) -> Hardware:
@@ -69,28 +64,50 @@ def test_divisors_are_all_divisors() -> None:
     assert divisors(1) == [1]
 
 
+def choices(batch: int, pins: Pins | None = None, trains: bool = False) -> Choices:
+    """What may be chosen on a thousand devices for a model of twelve pieces."""
+    return Choices(batch, 12, 10, 1000, trains, False, pins or Pins())
+
+
 @given(st.integers(1, 300))
 def test_a_batch_is_split_evenly(batch: int) -> None:
-    for split in splits(batch, Pins()):
-        assert split.dp * split.microbatch * split.microbatches == batch
+    for size, plans in choices(batch).plans().items():
+        assert (plans.dp * size * plans.microbatches == batch).all()
 
 
 @given(st.integers(1, 3000))
 def test_few_sizes_of_micro_batches_are_tried_and_the_extremes_among_them(batch: int) -> None:
-    sizes = [split.microbatch for split in splits(batch, Pins(dp=1))]
+    sizes = sorted(choices(batch, Pins(dp=1)).plans())
     assert len(sizes) <= MAX_MICROBATCHES
     assert (sizes[0], sizes[-1]) == (1, batch)
 
 
 def test_pinned_splits_are_the_only_ones() -> None:
-    (split,) = splits(12, Pins(dp=2, microbatch=3))
-    assert (split.dp, split.microbatch, split.microbatches) == (2, 3, 2)
-    (uneven,) = splits(7, Pins(dp=2, microbatch=3))
-    assert uneven.microbatches == 2
+    found = choices(12, Pins(dp=2, microbatch=3, pp=1)).plans()
+    assert list(found) == [3]
+    assert (found[3].dp.tolist(), found[3].microbatches.tolist()) == ([2], [2])
+
+
+@given(st.integers(1, 64))
+def test_chunks_go_round_stages_in_training_alone(batch: int) -> None:
+    """Micro-batches go in groups of as many as stages, and no stage is left without a piece."""
+    for plans in choices(batch, trains=True).plans().values():
+        many = plans.chunks > 1
+        assert (plans.stages[many] > 1).all()
+        assert (plans.microbatches[many] % plans.stages[many] == 0).all()
+        assert (10 % (plans.stages * plans.chunks)[many] == 0).all()
+    assert all((plans.chunks == 1).all() for plans in choices(batch).plans().values())
+
+
+def test_replicas_divide_what_they_hold_in_training_alone() -> None:
+    for trains, levels in ((False, {0}), (True, {0, 1, 2, 3})):
+        found = choices(8, trains=trains).plans().values()
+        assert {int(zero) for plans in found for zero in plans.zero} == levels
+        assert all((plans.zero[plans.dp == 1] == 0).all() for plans in found)
 
 
 def test_regions_lie_on_the_wafer_and_no_side_is_less_than_its_heads() -> None:
-    table = regions(small_wafer().wafer, None, [1, 2, 4], ((), ()))
+    table = regions(floor_of(small_wafer()), None, [1, 2, 4], ((), ()))
     assert (table.rows <= 24).all()
     assert (table.columns <= 36).all()
     assert (table.head_groups <= np.minimum(table.rows, table.columns)).all()
@@ -98,13 +115,13 @@ def test_regions_lie_on_the_wafer_and_no_side_is_less_than_its_heads() -> None:
 
 
 def test_a_pinned_region_is_the_only_one() -> None:
-    table = regions(small_wafer().wafer, (5, 7), [1, 2], ((), ()))
+    table = regions(floor_of(small_wafer()), (5, 7), [1, 2], ((), ()))
     assert {*zip(table.rows.tolist(), table.columns.tolist(), strict=True)} == {(5, 7)}
 
 
 @pytest.mark.parametrize("layout", ["matvec", "matmul"])
 def test_the_axes_of_many_regions_are_those_of_each_mesh(layout: Any) -> None:
-    table = regions(small_wafer().wafer, None, [1, 2, 4], ((), ()))
+    table = regions(floor_of(small_wafer()), None, [1, 2, 4], ((), ()))
     sizes = table.sizes(layout)
     for at in range(0, len(table.rows), 97):
         groups = int(table.head_groups[at])
@@ -116,7 +133,7 @@ MakeTiny = Callable[[str], Any]
 
 
 def searched(model: Model, hardware: Hardware, batch: int, pins: Pins) -> list[Candidate]:
-    """What the search keeps of every layout, three strategies each."""
+    """What the search keeps of every layout."""
     chain: Chain = chain_of(canonical_form(model, PassManager()))
     groups = divisors(head_groups(chain.graphs.values()))
     found: list[Candidate] = []
@@ -126,7 +143,8 @@ def searched(model: Model, hardware: Hardware, batch: int, pins: Pins) -> list[C
             name: replace(mapped, graph=mapped.graph.bind(sizes))
             for name, mapped in LayOut(layout).run(chain).items()
         }
-        found.extend(Search(hardware, chain, graphs, layout, pins).ranked(batch, groups, 3))
+        ranking = Search(hardware, chain, graphs, layout, pins).ranked(batch, groups, 60)
+        found.extend(ranking.candidates)
     return found
 
 
@@ -172,7 +190,7 @@ def test_less_memory_needs_more_stages(make_tiny: MakeTiny) -> None:
     model = make_tiny("llama").unsplit("decode")
     counts = []
     for kib in (64, 3, 2):
-        found = searched(model, small_wafer(kib=kib), 1, Pins(region=(4, 4)))
+        found = searched(model, small_wafer(kib=kib), 1, Pins(region=(4, 4), streaming=False))
         counts.append(min(c.strategy.pp for c in found if c.fits))
     assert counts == sorted(counts)
     assert counts[0] == 1

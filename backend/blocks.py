@@ -1,0 +1,51 @@
+"""What the busiest device holds of the values of a mapped graph.
+
+All figures follow the sizes of the mesh axes, which may be arrays (extents.py).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir.graph import Op
+from ..ir.kinds import Indices
+from ..ir.mapped import MappedGraph
+from .extents import Number, Sizes, block_bytes, block_shape
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a mapped graph's values on one mesh or many."""
+
+    mapped: MappedGraph
+    sizes: Sizes
+
+    def shape(self, name: str) -> list[Number]:
+        """The dimensions of a value's block."""
+        return block_shape(self.mapped.graph.types[name], self.mapped.shardings[name], self.sizes)
+
+    def bytes(self, name: str) -> Number:
+        """Bytes of a value's block."""
+        return block_bytes(self.mapped.graph.types[name], self.mapped.shardings[name], self.sizes)
+
+    def letters(self, op: Op, indices: Indices) -> dict[str, Number]:
+        """The size of every letter in a block; a letter of several values is as in the largest."""
+        sizes: dict[str, Number] = {}
+        for letters, name in rows_of(op, indices):
+            for letter, dim in zip(letters, self.shape(name), strict=True):
+                sizes[letter] = np.maximum(sizes.get(letter, 0.0), dim)
+        return sizes
+
+
+def rows_of(op: Op, indices: Indices) -> Iterator[tuple[str, str]]:
+    """The letters of every operand and result, with the value's name."""
+    letters = (*indices.operands, indices.result, *indices.others)
+    return zip(letters, (*op.operands, *op.results), strict=True)
+
+
+def axes_of(op: Op) -> tuple[str, ...]:
+    """The mesh axes of a collective."""
+    axes = op.attributes["axes"]
+    assert isinstance(axes, tuple)
+    return tuple(str(axis) for axis in axes)

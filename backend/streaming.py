@@ -1,0 +1,119 @@
+"""Weights that come from off the wafer for every pass over a layer (weight streaming).
+
+A layer's weights come in for each pass of a micro-batch over it, forward and backward; its
+gradients leave behind each backward pass and are summed in the memory off the wafer, where the
+optimizer runs (Lie, "Cerebras Architecture Deep Dive", IEEE Micro 43(3), 2023; arXiv 2409.00287).
+While a piece of the model runs, the next one's weights come in and the last one's gradients leave.
+Which bytes the pieces of a program have is not known here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir.hardware import Hardware
+from ..ir.technology import Memory
+from .extents import Number
+
+
+@dataclass(frozen=True)
+class OffWafer:
+    """The way between a wafer and the memory off it."""
+
+    bytes_per_s: float
+    """In one direction; the other one is not slowed down by it."""
+    latency_s: float
+    energy_j_per_byte: float
+    capacity_bytes: float
+    """Infinite where nothing is said of what is behind the ports."""
+
+
+def off_wafer(hardware: Hardware) -> OffWafer | None:
+    """The ports of a wafer and the external memories behind them, no faster than either; all ports
+    where no such memory is stated. None without ports."""
+    wafer = hardware.wafer
+    memories = [memory for memory in wafer.memories if memory.kind == "external"]
+    edges = {memory.via for memory in memories} or {io.edge for io in wafer.io}
+    bytes_per_s = joules_per_s = 0.0
+    for edge in edges:
+        ports = [io for io in wafer.io if io.edge == edge]
+        behind = [memory for memory in memories if memory.via == edge]
+        through = sum(io.ports * io.bandwidth_bytes_per_s for io in ports)
+        rate = min(through, _sustained_bytes_per_s(behind))
+        if rate > 0:
+            each = sum(io.ports * io.bandwidth_bytes_per_s * io.energy_j_per_byte for io in ports)
+            bytes_per_s += rate
+            joules_per_s += rate * (each / through + _energy_j_per_byte(behind))
+    if bytes_per_s == 0:
+        return None
+    return OffWafer(
+        bytes_per_s=bytes_per_s,
+        latency_s=max((memory.latency_s for memory in memories), default=0.0),
+        energy_j_per_byte=joules_per_s / bytes_per_s,
+        capacity_bytes=sum(memory.capacity_bytes for memory in memories) or np.inf,
+    )
+
+
+def _sustained_bytes_per_s(memories: Sequence[Memory]) -> float:
+    """Of all memories behind an edge; without bound where one keeps up with any ports."""
+    rates = [memory.bandwidth_bytes_per_s for memory in memories]
+    if not rates or None in rates:
+        return np.inf
+    return sum(memory.sustained * (memory.bandwidth_bytes_per_s or 0.0) for memory in memories)
+
+
+def _energy_j_per_byte(memories: Sequence[Memory]) -> float:
+    """Of memories that share the bytes as they share the capacity."""
+    capacity = sum(memory.capacity_bytes for memory in memories)
+    joules = sum(memory.capacity_bytes * memory.energy_j_per_byte for memory in memories)
+    return joules / capacity if capacity else 0.0
+
+
+def piece_s(
+    way: OffWafer,
+    working_s: Number,
+    coming_bytes: Number,
+    leaving_bytes: Number = 0.0,
+    sharing: Number = 1,
+) -> Number:
+    """Seconds of a piece that takes `working_s` by itself: those, or what it takes to bring in its
+    weights or to send off its gradients, which others hide, if that is more.
+
+    `sharing`: how many stages of a wafer stream at a time. Numbers, or arrays over pieces.
+    """
+    moving_bytes = np.maximum(coming_bytes, leaving_bytes)
+    return np.maximum(working_s, sharing * moving_bytes / way.bytes_per_s)
+
+
+def ends_s(
+    way: OffWafer, first_bytes: Number, last_bytes: Number = 0.0, sharing: Number = 1
+) -> Number:
+    """Seconds that nothing hides, once a step: the first weights come, the last gradients leave."""
+    latency_s = way.latency_s * (1.0 + (np.asarray(last_bytes) > 0))
+    return latency_s + sharing * (first_bytes + last_bytes) / way.bytes_per_s
+
+
+def step_s(
+    way: OffWafer,
+    working_s: Number,
+    coming_bytes: Number,
+    leaving_bytes: Number,
+    counts: Number,
+    microbatches: int,
+) -> float:
+    """Seconds of a step on one wafer that runs all pieces one after the other: (pieces,) arrays in
+    the order of one micro-batch, forward and then backward, each `counts` times."""
+    each = np.asarray(piece_s(way, working_s, coming_bytes, leaving_bytes)) * counts
+    first, last = np.ravel(coming_bytes)[0], np.ravel(leaving_bytes)[-1]
+    return float(microbatches * each.sum() + ends_s(way, first, last))
+
+
+def buffer_bytes(weights_bytes: Sequence[Number], gradients_bytes: Sequence[Number]) -> Number:
+    """What a core holds in place of all weights and gradients: of each the largest piece's twice,
+    the one in use and the one under way."""
+
+    def largest(pieces: Sequence[Number]) -> Number:
+        return np.max(np.broadcast_arrays(0.0, *pieces), axis=0)
+
+    return 2 * (largest(weights_bytes) + largest(gradients_bytes))

@@ -1,0 +1,314 @@
+"""Bounds on the latency and the memory of many strategies at once: plans on regions.
+
+Arrays have one entry a strategy, which is a pair of a region and a plan.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backend.extents import Number, extent
+from ..backend.handover import least_cycles
+from ..backend.memory import GraphMemory, Keeping
+from ..backend.off_wafer import streamed
+from ..backend.replicas import least_cycles as least_gradient_cycles
+from ..backend.streaming import off_wafer
+from ..backend.workload import PieceCosts
+from ..ir.graph import Op
+from ..ir.hardware import Hardware
+from ..ir.program import Layout
+from .pieces import SHARED, Chain
+from .plans import Plans
+from .regions import Integers, Regions
+from .shard import COLUMNS, ROWS
+from .units import Unit
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Equal units that follow each other, and how many there are."""
+
+    unit: Unit
+    count: int
+
+
+def kinds_of(units: Sequence[Unit]) -> list[Kind]:
+    """Units in a row, equal ones together."""
+
+    def bodies(unit: Unit) -> tuple[str, ...]:
+        return tuple(call.text("body") for call in unit.calls)
+
+    found: list[Kind] = []
+    for unit in units:
+        if found and bodies(found[-1].unit) == bodies(unit):
+            found[-1] = Kind(found[-1].unit, found[-1].count + 1)
+        else:
+            found.append(Kind(unit, 1))
+    return found
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A chain's pieces over many regions, run by many plans, each strategy a pair of both."""
+
+    hardware: Hardware
+    chain: Chain
+    kinds: Sequence[Kind]
+    pieces: Mapping[str, PieceCosts]
+    regions: Regions
+    layout: Layout
+    plans: Plans
+    trains: bool
+    region: Integers
+    """Of every strategy the number of its region."""
+    plan: Integers
+    """Of every strategy the number of its plan."""
+    fixed_stages: bool = False
+    """Whether the numbers of stages are pinned."""
+
+    def only(self, which: NDArray[np.bool_]) -> "Bounded":
+        """Some of the strategies."""
+        return replace(self, region=self.region[which], plan=self.plan[which])
+
+    @property
+    def units(self) -> int:
+        """Units that may go to different stages."""
+        return sum(kind.count for kind in self.kinds)
+
+    # What every unit takes and holds.
+
+    def _of_region(self, value: Number) -> Floats:
+        """A figure of every region, as one of every strategy."""
+        each = np.broadcast_to(np.asarray(value, dtype=float), self.regions.rows.shape)
+        return each[self.region]
+
+    @cached_property
+    def _plans(self) -> Plans:
+        """The plan of every strategy."""
+        return self.plans[self.plan]
+
+    def _cycles(self, calls: Sequence[Op]) -> Floats:
+        total = self._of_region(0.0)
+        for call in calls:
+            total = total + self._of_region(self.pieces[call.text("body")].bound.cycles)
+        return total
+
+    def _over_units(self, calls_of: Callable[[Unit], Sequence[Op]]) -> Floats:
+        """Cycles of some calls of all units."""
+        return sum(
+            (self._cycles(calls_of(kind.unit)) * kind.count for kind in self.kinds),
+            start=self._of_region(0.0),
+        )
+
+    def _memory(self, call: Op) -> GraphMemory:
+        """The memory of a call's graph, its figures those of every strategy."""
+        memory = self.pieces[call.text("body")].memory
+        return GraphMemory(*(self._of_region(getattr(memory, f.name)) for f in fields(memory)))
+
+    def _held(self, unit: Unit, of: Callable[[GraphMemory], Number]) -> Floats:
+        each = (np.asarray(of(self._memory(call)), dtype=float) for call in unit.calls)
+        return sum(each, start=self._of_region(0.0))
+
+    # Time.
+
+    @cached_property
+    def forward(self) -> Floats:
+        """Cycles of one micro-batch through all units, passing between stages left out."""
+        return self._over_units(lambda unit: unit.forward) + self._shared_cycles
+
+    @cached_property
+    def backward(self) -> Floats:
+        return self._over_units(lambda unit: unit.backward)
+
+    @cached_property
+    def updating(self) -> Floats:
+        """Cycles of the optimizer, once a step."""
+        return self._over_units(lambda unit: unit.update)
+
+    @cached_property
+    def _shared_cycles(self) -> Floats:
+        """Of making the shared values, which at least one stage does."""
+        if self.chain.shared is None:
+            return self._of_region(0.0)
+        return self._of_region(self.pieces[SHARED].bound.cycles)
+
+    @cached_property
+    def longest(self) -> Floats:
+        """Cycles of the longest unit: the longest stage is no shorter."""
+        each = [self._cycles((*k.unit.forward, *k.unit.backward)) for k in self.kinds]
+        return np.max(each, axis=0)
+
+    @cached_property
+    def handover(self) -> Floats:
+        """Cycles to pass hidden states to the nearest other rectangle: over the edge between the
+        two in `matvec`, where each row sends from there."""
+        first = next(k.unit.forward[-1] for k in self.kinds if k.unit.forward)
+        block = np.broadcast_to(
+            np.asarray(self.pieces[first.text("body")].carried_bytes, dtype=float),
+            self.regions.rows.shape,
+        )
+        shorter = np.minimum(self.regions.rows, self.regions.columns).astype(float)
+        hops = 1.0 if self.layout == "matvec" else shorter
+        columns = self.regions.columns.astype(float)
+        return self._of_region(least_cycles(self.hardware, block, hops, columns, self.layout))
+
+    @cached_property
+    def gradients(self) -> Floats:
+        """Bytes of all gradients in one core, were there one stage."""
+        return sum(
+            (self._held(k.unit, lambda m: m.gradients) * k.count for k in self.kinds),
+            start=self._of_region(0.0),
+        )
+
+    @cached_property
+    def summing(self) -> Floats:
+        """Cycles to sum the gradients of an average stage over the replicas once."""
+        sizes = self.regions.sizes(self.layout)
+        rows, columns = (self._of_region(extent(axes, sizes)) for axes in (ROWS, COLUMNS))
+        dp = self._plans.dp
+        each = self.gradients / np.maximum(self.stages, 1)
+        cycles = least_gradient_cycles(self.hardware, each, dp, rows, columns)
+        exchanged = (dp > 1) & (self.gradients > 0) & (self._plans.streaming == 0)
+        return np.asarray(cycles * exchanged, dtype=np.float64)
+
+    @cached_property
+    def _streaming(self) -> Floats:
+        """Cycles that all weights take to come in, and gradients to leave, for one micro-batch."""
+        way = off_wafer(self.hardware)
+        if way is None:
+            return np.zeros(len(self))
+        runs = [
+            (streamed(self.pieces[call.text("body")].mapped.graph), kind.count)
+            for kind in self.kinds
+            for call in (*kind.unit.forward, *kind.unit.backward)
+        ]
+        coming = sum(bytes_.coming * count for bytes_, count in runs)
+        leaving = sum(bytes_.leaving * count for bytes_, count in runs)
+        wafers = np.minimum(self.hardware.wafers, np.maximum(self.stages, 1))
+        seconds = max(coming, leaving) / (way.bytes_per_s * wafers)
+        return self._plans.streaming * seconds * self.hardware.core.clock_hz
+
+    @cached_property
+    def latency_s(self) -> Floats:
+        """A bound on a step: the stage with most to do works on all micro-batches, after the first
+        has come to it and before the last has gone through the others."""
+        plans, stages = self._plans, np.maximum(self.stages, 1)
+        work, half = self.forward + self.backward, self.summing / 2
+        forward = np.maximum(self.forward / stages, half * (plans.zero == 3))
+        given = half * ((plans.zero >= 2) * 1.0 + (plans.zero == 3))
+        pace = np.maximum(forward + np.maximum(self.backward / stages, given), self.longest)
+        ways = 2 if self.trains else 1
+        others = np.maximum(work - pace, 0.0) / plans.chunks
+        hops = ways * (stages - 1) * self.handover
+        pace = np.maximum(pace, self._streaming)
+        cycles = plans.microbatches * pace + others + hops + self._ending(stages)
+        return cycles / self.hardware.core.clock_hz
+
+    def _ending(self, stages: Floats) -> Floats:
+        """Cycles behind the last micro-batch: sums of gradients as far as they are not hidden, and
+        the optimizer."""
+        zero = self._plans.zero
+        alone = np.where(stages == 1, np.maximum(self.summing - self.backward, 0.0), self.summing)
+        exposed = np.where(zero == 3, 0.0, np.where(zero == 2, self.summing / 2, alone))
+        share = np.where(zero > 0, self._plans.dp, 1) * stages
+        return exposed + self.updating / share * (1 - self._plans.streaming)
+
+    def __len__(self) -> int:
+        return len(self.region)
+
+    # Memory.
+
+    @cached_property
+    def _keeping(self) -> Keeping:
+        """What stays in the cores of the first stage, which holds most; numbers of every plan."""
+        plans = self._plans
+        return Keeping(
+            microbatches=plans.microbatches,
+            trains=self.trains,
+            in_flight=first_in_flight(plans) if self.trains else 1.0,
+            replicas=plans.dp,
+            zero=plans.zero,
+            streaming=plans.streaming,
+        )
+
+    @cached_property
+    def transient(self) -> Floats:
+        """Bytes of activations of the unit that needs most, of buffers, and of shared values."""
+        keeping = self._keeping
+        active = [self._active(kind.unit) for kind in self.kinds]
+        buffers = [self._held(kind.unit, keeping.buffers) for kind in self.kinds]
+        most = _most(active) + _most(buffers)
+        if self.chain.shared is None:
+            return most
+        return most + keeping.held(self._memory(self.chain.shared))
+
+    def _active(self, unit: Unit) -> Floats:
+        return _most([np.asarray(self._memory(call).activations) for call in unit.calls])
+
+    @cached_property
+    def room(self) -> Floats:
+        """Bytes of a core for what stays."""
+        return self.hardware.core_bytes - self.transient
+
+    @cached_property
+    def stages_needed(self) -> Floats:
+        """Stages that the memory asks for; infinite where a single unit does not fit.
+
+        Units are taken in order, each stage as many as it has room for.
+        """
+        room = np.maximum(self.room, 0.0)
+        needed, left = np.ones(len(self)), room
+        for kind in self.kinds:
+            each = np.maximum(self._held(kind.unit, self._keeping.held), 1.0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                here = np.minimum(kind.count, np.floor(left / each))
+                capacity = np.floor(room / each)
+                rest = kind.count - here
+                more = np.where(rest > 0, np.ceil(rest / capacity), 0.0)
+                in_last = np.where(more > 0, rest - (more - 1) * capacity, here)
+            needed = needed + more
+            left = np.where(more > 0, room - in_last * each, left - here * each)
+            left = np.where(np.isfinite(left), left, 0.0)
+        return np.where(np.isfinite(needed), needed, np.inf)
+
+    @cached_property
+    def stages(self) -> Floats:
+        """Stages of every plan on every region: as stated, or, in inference, those that the memory
+        asks for and at least as many as stated."""
+        stated = self._plans.stages.astype(float)
+        if self.trains or self.fixed_stages:
+            return stated
+        return np.clip(self.stages_needed, np.maximum(stated, 1), self.units)
+
+    @cached_property
+    def most_bytes(self) -> Floats:
+        """Bytes of all units in one core, were there one stage."""
+        return self._all_held + self.transient
+
+    @cached_property
+    def _all_held(self) -> Floats:
+        """Bytes that stay of all units."""
+        held = [self._held(k.unit, self._keeping.held) * k.count for k in self.kinds]
+        return sum(held, start=self._of_region(0.0))
+
+    @property
+    def may_fit(self) -> NDArray[np.bool_]:
+        """Whether all that stays would fit if every stage were as full as can be."""
+        stages = self._plans.stages if self.trains or self.fixed_stages else self.units
+        return self._all_held <= self.hardware.core_bytes * np.maximum(stages, 1)
+
+
+def first_in_flight(plans: Plans) -> Floats:
+    """Micro-batches whose saved values the first stage holds at most, its chunks averaged."""
+    warm = (plans.stages - 1) * 2 + (plans.chunks - 1) * plans.stages + 1
+    ahead = np.where(plans.chunks > 1, warm / plans.chunks, plans.stages)
+    return np.minimum(ahead, plans.microbatches)
+
+
+def _most(many: Sequence[Floats]) -> Floats:
+    return np.max(np.broadcast_arrays(*many), axis=0)

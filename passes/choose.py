@@ -1,0 +1,297 @@
+"""The best of all strategies: ranked by bound, estimated by runs, placed and evaluated.
+
+Three looks at ever fewer strategies. All are bounded; those that the bound ranks first are
+estimated from runs of their graphs, as long as the bound of the next is less than the best
+estimate; of these the first few are cut, placed and evaluated, and the fastest is the program.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from ..backend.bound import GraphBound
+from ..backend.fluid import graph_run
+from ..backend.memory import Keeping
+from ..backend.timing import Timing
+from ..backend.workload import PieceCosts, pieces_of
+from ..ir.hardware import Hardware
+from ..ir.mapped import MappedGraph
+from ..ir.pins import Pins
+from ..ir.program import Layout, Program, Recompute, Strategy, Tried, Workload
+from .bounded import Bounded, kinds_of
+from .cut import Cut
+from .dimensions import head_groups
+from .lay_out import mesh_of
+from .manager import PassManager
+from .pieces import Chain
+from .place import Place
+from .plans import Plans
+from .regions import Regions, divisors
+from .strategy import Candidate, Ranking, Search
+from .units import units_of
+
+KEPT = 256
+"""Strategies of a layout and a size of micro-batch that are ranked."""
+LEAST_EVALUATED, MOST_EVALUATED = 2, 8
+"""Strategies that are placed and evaluated; more than the least only while the estimate of the
+next one is less than what the best of them takes."""
+MOST_ESTIMATED = 24
+"""Meshes and sizes of micro-batches whose graphs are run."""
+MOST_REPORTED = 200
+
+Graphs = Mapping[str, MappedGraph]
+Pieces = Mapping[str, PieceCosts]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What strategies of one recomputation and layout map: the chain, laid out, and the FLOPs of
+    the step as traced."""
+
+    name: str
+    flops: int
+    chain: Chain
+    recompute: Recompute
+    layout: Layout
+    graphs: Graphs
+
+    def makes(self, strategy: Strategy) -> bool:
+        """Whether a strategy is of this way."""
+        return (self.recompute, self.layout) == (strategy.recompute, strategy.layout)
+
+
+@dataclass(frozen=True)
+class RunCosts(PieceCosts):
+    """The costs of a graph with a run of it in the place of its bound."""
+
+    @cached_property
+    def bound(self) -> GraphBound:
+        return GraphBound(graph_run(self.mapped, self.costs).cycles, {})
+
+
+@dataclass
+class Chooser:
+    """Finds the best strategy of some ways to map a step onto a hardware."""
+
+    hardware: Hardware
+    workload: Workload
+    ways: Sequence[Way]
+    manager: PassManager
+    seed: int = 0
+    known: dict[tuple[int, ...], Pieces] = field(default_factory=dict[tuple[int, ...], Pieces])
+    """Costs of graphs by the way, the mesh and the micro-batch."""
+
+    @property
+    def trains(self) -> bool:
+        return self.workload.phase == "train"
+
+    def best(self, pins: Pins) -> Program:
+        """The fastest program that pins allow, with the table of all that were tried."""
+        ranking = self._ranked(pins)
+        candidates = ranking.candidates
+        able = [at for at, candidate in enumerate(candidates) if candidate.fits]
+        estimates = self._estimates(candidates, able)
+        order = sorted(estimates, key=lambda at: (estimates[at], at)) or [0]
+        programs: dict[int, tuple[float, Program]] = {}
+        for count, at in enumerate(order[:MOST_EVALUATED]):
+            least = min((seconds for seconds, _ in programs.values()), default=float("inf"))
+            if count >= LEAST_EVALUATED and estimates[at] >= least:
+                break
+            program, pieces = self._program(candidates[at].strategy)
+            programs[at] = (Timing(program, "fluid", pieces).latency_s, program)
+        best = min(programs, key=lambda at: (programs[at][0], at))
+        program = dataclasses.replace(
+            programs[best][1],
+            tried=_table(candidates, estimates, programs, best),
+            dropped=_dropped(ranking),
+        )
+        if able:
+            return program
+        free = self._ranked(Pins()).candidates[0]
+        return dataclasses.replace(program, advice=_advice(free, program))
+
+    def _ranked(self, pins: Pins) -> Ranking:
+        """The best strategies of all ways: those that fit, fastest first, then the others by how
+        little memory is short."""
+        found = Ranking()
+        for way in self.ways:
+            groups = divisors(head_groups(way.chain.graphs.values()))
+            search = Search(
+                self.hardware, way.chain, way.graphs, way.layout, pins, self.trains, way.recompute
+            )
+            found.add(search.ranked(self.workload.batch, groups, KEPT))
+        ordered = sorted(dict.fromkeys(found.candidates), key=_merit)
+        return Ranking(ordered, found.dropped)
+
+    def _estimates(self, candidates: Sequence[Candidate], able: Sequence[int]) -> dict[int, float]:
+        """Seconds of candidates by runs of their graphs, those of one mesh and micro-batch
+        together, as long as a bound is less than the best of them."""
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for at in able:
+            groups.setdefault(_mesh_key(candidates[at].strategy), []).append(at)
+        found: dict[int, float] = {}
+        for members in list(groups.values())[:MOST_ESTIMATED]:
+            if found and candidates[members[0]].bound_s >= min(found.values()):
+                break
+            strategies = [candidates[at].strategy for at in members]
+            found |= dict(zip(members, self._latencies(strategies), strict=True))
+        return found
+
+    def _latencies(self, strategies: Sequence[Strategy]) -> list[float]:
+        """Seconds of strategies on one mesh, in the closed form of a pipeline."""
+        first, way = strategies[0], self._way(strategies[0])
+        rows, columns = first.region
+        region = Regions(*(np.array([n]) for n in (rows, columns, first.head_groups)))
+        plans = Plans(
+            *np.array(
+                [
+                    (s.dp, self._microbatches(s), s.pp, s.interleave, s.zero, int(s.streaming))
+                    for s in strategies
+                ]
+            ).T
+        )
+        bounded = Bounded(
+            hardware=self.hardware,
+            chain=way.chain,
+            kinds=kinds_of(units_of(way.chain)),
+            pieces=self._pieces(first),
+            regions=region,
+            layout=first.layout,
+            plans=plans,
+            trains=self.trains,
+            region=np.zeros(len(plans), dtype=np.int64),
+            plan=np.arange(len(plans)),
+            fixed_stages=True,
+        )
+        return [float(seconds) for seconds in bounded.latency_s]
+
+    def _way(self, strategy: Strategy) -> Way:
+        return next(way for way in self.ways if way.makes(strategy))
+
+    def _microbatches(self, strategy: Strategy) -> int:
+        return -(-self.workload.batch // (strategy.dp * strategy.microbatch))
+
+    def _sizes(self, strategy: Strategy) -> dict[str, int]:
+        return {
+            "batch": strategy.microbatch,
+            "sequence": self.workload.sequence,
+            "context": self.workload.context,
+        }
+
+    def _pieces(self, strategy: Strategy) -> Pieces:
+        """What the graphs of a strategy cost on its mesh."""
+        way = self._way(strategy)
+        key = (self.ways.index(way), *strategy.region, strategy.head_groups, strategy.microbatch)
+        if key not in self.known:
+            mesh = mesh_of(*strategy.region, strategy.head_groups, strategy.layout)
+            mapped = bind_graphs(way.graphs, self._sizes(strategy))
+            pieces = pieces_of(self.hardware, mapped, mesh.sizes)
+            self.known[key] = {
+                name: RunCosts(piece.hardware, piece.mapped, piece.sizes, piece.elsewhere)
+                for name, piece in pieces.items()
+            }
+        return self.known[key]
+
+    def _program(self, strategy: Strategy) -> tuple[Program, Pieces]:
+        """The program of one strategy, cut into stages and placed, and what its pieces cost."""
+        way, pieces = self._way(strategy), self._pieces(strategy)
+        keeping = Keeping(
+            microbatches=self._microbatches(strategy),
+            trains=self.trains,
+            replicas=strategy.dp,
+            zero=strategy.zero,
+            streaming=strategy.streaming,
+        )
+        room = self.hardware.core_bytes
+        cut = Cut(pieces, room, strategy.pp, strategy.interleave, keeping)
+        program = Program(
+            model=way.name,
+            parameters=way.chain.parameters,
+            layers=way.chain.layers,
+            flops=way.flops,
+            workload=self.workload,
+            hardware=self.hardware,
+            mapping=strategy,
+            mesh=mesh_of(*strategy.region, strategy.head_groups, strategy.layout),
+            graphs={name: piece.mapped for name, piece in pieces.items()},
+            stages=tuple(self.manager.apply(cut, way.chain.bind(self._sizes(strategy)))),
+            given=way.chain.given,
+        )
+        return self.manager.apply(Place(self.seed), program), pieces
+
+
+def bind_graphs(graphs: Graphs, sizes: Mapping[str, int]) -> dict[str, MappedGraph]:
+    """Graphs with symbols replaced by numbers."""
+    return {n: MappedGraph(g.graph.bind(sizes), g.shardings) for n, g in graphs.items()}
+
+
+def _merit(candidate: Candidate) -> tuple[bool, float]:
+    return not candidate.fits, candidate.bound_s if candidate.fits else candidate.core_bytes
+
+
+def _mesh_key(strategy: Strategy) -> tuple[object, ...]:
+    mesh = (*strategy.region, strategy.head_groups, strategy.layout)
+    return (*mesh, strategy.recompute, strategy.microbatch)
+
+
+def _table(
+    candidates: Sequence[Candidate],
+    estimates: Mapping[int, float],
+    programs: Mapping[int, tuple[float, Program]],
+    best: int,
+) -> tuple[Tried, ...]:
+    """The candidates that were looked at most closely, and what became of them."""
+    looked = sorted(programs, key=lambda at: programs[at][0])
+    estimated = sorted(estimates.keys() - programs.keys(), key=lambda at: estimates[at])
+    others = [at for at in range(len(candidates)) if at not in estimates and at not in programs]
+    found: list[Tried] = []
+    for at in [*looked, *estimated, *others][:MOST_REPORTED]:
+        candidate = candidates[at]
+        outcome = _outcome(candidate, at, estimates, programs, best)
+        found.append(
+            Tried(candidate.strategy, candidate.bound_s, int(candidate.core_bytes), outcome)
+        )
+    return tuple(found)
+
+
+def _outcome(
+    candidate: Candidate,
+    at: int,
+    estimates: Mapping[int, float],
+    programs: Mapping[int, tuple[float, Program]],
+    best: int,
+) -> str:
+    if at in programs:
+        chosen = "chosen, " if at == best else ""
+        return f"{chosen}evaluated at {programs[at][0]:.6g} s"
+    if at in estimates:
+        return f"not among the best, estimated at {estimates[at]:.6g} s"
+    return "not among the best by bound" if candidate.fits else "does not fit the memory"
+
+
+def _dropped(ranking: Ranking) -> dict[str, int]:
+    """How many strategies are not in the table, by reason."""
+    dropped = dict(ranking.dropped)
+    if (rest := len(ranking.candidates) - MOST_REPORTED) > 0:
+        dropped["slower by bound"] = dropped.get("slower by bound", 0) + rest
+    return dropped
+
+
+def _advice(free: Candidate, program: Program) -> tuple[str, ...]:
+    """What would make a program fit: the best strategy without pins, or more SRAM."""
+    strategy = free.strategy
+    rows, columns = strategy.region
+    pins = f"--region {rows}x{columns} --mapping pp={strategy.pp},dp={strategy.dp}"
+    if free.fits:
+        return (f"{pins} (at least {free.bound_s:.4g} s)",)
+    others = "more wafers, or a smaller model or context"
+    gpu = program.hardware.core.multiprocessors is not None
+    if gpu or not all(stage.places for stage in program.stages):
+        return (others,)
+    held = max(stage.memory.total_bytes for stage in program.stages if stage.memory)
+    reserved = program.hardware.core.sram.reserved_bytes
+    kib = -(-(held + int(reserved)) // 1024)
+    return (f"{kib} KiB of SRAM in each core", others)

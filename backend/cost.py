@@ -28,12 +28,14 @@ from .core import (
     map_work,
     matrix_dtype,
     product_work,
+    tile_product_work,
 )
 from .extents import Number, Sizes, ceil_div, extent
 from .gpu.device import device_of, in_registers
 from .gpu.kernels import GraphKernels
 from .gpu.operators import PRODUCTS
 from .kernels import KERNELS, Kernel, added, experts_taken, times
+from .streamed import LAUNCHES, Features, Flow, streamed_product
 from .switched import SWITCHED, Group, energy_j
 
 MESH_AXES: dict[Direction, tuple[str, ...]] = {"rows": ("yh", "yd"), "columns": ("xh", "xd")}
@@ -79,6 +81,8 @@ class Costing:
     hardware: Hardware
     mapped: MappedGraph
     sizes: Sizes
+    streaming: bool = False
+    """Whether weights come from off the wafer as they are read, and gradients leave it."""
 
     def costs(self) -> list[OpCost]:
         """One entry an operator, in the graph's order."""
@@ -171,7 +175,10 @@ class Costing:
     # Local operators.
 
     def _local(self, op: Op, work: CoreWork) -> OpCost:
-        return OpCost(op, work.cycles, 0.0, 0.0, work.cycles, work)
+        """An operator that is launched once."""
+        launch = self.hardware.core.software.launch_cycles * (np.asarray(work.cycles) > 0)
+        cycles = work.cycles + launch
+        return OpCost(op, cycles, launch, 0.0, cycles, work)
 
     def _map(self, op: Op) -> OpCost:
         """An instruction for every node of the expression over the largest block it touches."""
@@ -295,7 +302,36 @@ class Costing:
         return self._collective(op, collectives.all_gather, op.results)
 
     def _grid_matmul(self, op: Op) -> OpCost:
+        if self.streaming and self._flow.concerns(op):
+            return self._streamed(op)
         return (self._rotated if op.text("form") == "rotate" else self._reduced)(op)
+
+    @cached_property
+    def _flow(self) -> Flow:
+        return Flow.of(self.mapped.graph)
+
+    def _streamed(self, op: Op) -> OpCost:
+        """A product whose weights, or whose gradient, no core holds."""
+        block, flow = self._blocks.letters(op, indices_of(op)), self._flow
+        sizes = Features.of(op, self.mapped.graph, block, flow)
+        mesh = rows, columns = [extent(axes, self.sizes) for axes in MESH_AXES.values()]
+        made = op.result in flow.gradients
+        found = streamed_product(self.hardware, self._rate(op), sizes, *mesh, made)
+        launch = LAUNCHES * self.hardware.core.software.launch_cycles
+        cycles = launch + found.work.cycles
+        words = found.row_words + found.column_words
+        return OpCost(
+            op=op,
+            core_cycles=cycles,
+            launch_cycles=launch,
+            network_cycles=found.filling_cycles,
+            cycles=cycles + found.filling_cycles,
+            work=found.work,
+            columns_words=found.row_words,
+            rows_words=found.column_words,
+            ramp_words=words,
+            word_hops=words * rows * columns,
+        )
 
     def _rotated(self, op: Op) -> OpCost:
         """Both operands' tiles travel; the contraction is cut into as many steps as the longer
@@ -314,8 +350,16 @@ class Costing:
             self._bytes(op.operands[1]) * right / steps / width,
         )
         inner = ceil_div(whole, steps)
-        product = product_work(self.hardware.core, self._rate(op), m, n, k * inner)
-        return self._stepped(op, steps, product, step, 0.0, np.asarray(steps) > 1)
+        product = tile_product_work(self.hardware.core, self._rate(op), m, n, k * inner)
+        turns = collectives.aligning_turns(steps) * self._aligns(op)
+        return self._stepped(op, steps, product, step, 0.0, np.asarray(steps) > 1, turns)
+
+    def _aligns(self, op: Op) -> bool:
+        """Whether no product before this one has aligned the tiles of its left operand."""
+        left = op.operands[0]
+        readers = (r for r in self.mapped.graph.consumers[left] if r.kind == "grid_matmul")
+        rotated = (r for r in readers if r.operands[0] == left and r.text("form") == "rotate")
+        return next(rotated) == op
 
     def _reduced(self, op: Op) -> OpCost:
         """The right operand's tiles travel down the columns and sums run along the rows, or, where
@@ -370,24 +414,30 @@ class Costing:
         step: collectives.Rotation,
         last: Number,
         sends: Number,
+        turns: Number = 0.0,
     ) -> OpCost:
         """Steps whose transfers overlap the product of the step before (double buffers); `sends`
-        where there are other devices to exchange with."""
-        launch = steps * step.launches * self.hardware.core.software.launch_cycles * sends
-        exchange = step.cycles * sends
+        where there are other devices to exchange with. Every step launches a product too. Before
+        the first the left operand's tiles make some `turns` on their own."""
+        launches = steps + (steps * step.launches + turns) * sends
+        launch = launches * self.hardware.core.software.launch_cycles
+        turn = collectives.shift_step(self.hardware, step.row_words, 0.0)
+        exchange, aligning = step.cycles * sends, turns * turn.cycles * sends
         core = steps * product.cycles + launch
+        row_words = (steps + turns) * step.row_words * sends
+        column_words = steps * step.column_words * sends
         devices = extent(self.sizes, self.sizes)
         return OpCost(
             op=op,
             core_cycles=core,
             launch_cycles=launch,
-            network_cycles=steps * exchange,
-            cycles=launch + steps * np.maximum(product.cycles, exchange) + last * sends,
+            network_cycles=steps * exchange + aligning,
+            cycles=launch + aligning + steps * np.maximum(product.cycles, exchange) + last * sends,
             work=times(product, steps),
-            columns_words=steps * step.row_words * sends,
-            rows_words=steps * step.column_words * sends,
-            ramp_words=steps * (step.row_words + step.column_words) * sends,
-            word_hops=2 * steps * (step.row_words + step.column_words) * devices * sends,
+            columns_words=row_words,
+            rows_words=column_words,
+            ramp_words=row_words + column_words,
+            word_hops=2 * (row_words + column_words) * devices,
         )
 
 

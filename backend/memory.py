@@ -13,6 +13,7 @@ import numpy as np
 from ..ir.graph import Graph, Op, Role
 from ..ir.mapped import MappedGraph
 from .extents import Number, Sizes, block_bytes
+from .scales import scale_bytes
 
 IN_PLACE = frozenset({"elementwise", "mask", "all_reduce", "shard", "rotary"})
 """Operators whose result may take the place of an operand that nobody reads again."""
@@ -123,10 +124,14 @@ def graph_memory(mapped: MappedGraph, sizes: Sizes, elsewhere: Collection[str] =
     graph = mapped.graph
     caches = {output.name for output in graph.outputs if output.role == "cache"}
 
+    def own(name: str) -> Number:
+        scales = scale_bytes(mapped, name, sizes)
+        if scales is not None:
+            return scales
+        return block_bytes(graph.types[name], mapped.shardings[name], sizes)
+
     def bytes_of(names: Iterable[str]) -> Number:
-        return sum(
-            (block_bytes(graph.types[n], mapped.shardings[n], sizes) for n in names), start=0.0
-        )
+        return sum((own(name) for name in names), start=0.0)
 
     def largest(names: Iterable[str]) -> Number:
         return reduce(np.maximum, (bytes_of([name]) for name in names), 0.0)
@@ -194,6 +199,9 @@ def _streamed_into(mapped: MappedGraph, name: str) -> str | None:
     readers = mapped.graph.consumers[name]
     if len(readers) == 1 and readers[0].kind == "reduce_scatter":
         return readers[0].result
+    looked_up = name in mapped.graph.producers and mapped.graph.producers[name].kind == "embedding"
+    if looked_up and len(readers) == 1 and readers[0].kind == "elementwise":
+        return _streamed_into(mapped, readers[0].result)
     return None
 
 
@@ -206,7 +214,7 @@ def _data(graph: Graph) -> set[str]:
     return found
 
 
-_STREAMED = {"chosen_matmul": 2, "embedding_grad": 0}
+_STREAMED = {"chosen_matmul": 2, "embedding_grad": 0, "shard": 0}
 """Kinds that take an operand part by part as it comes, and which."""
 
 

@@ -21,6 +21,9 @@ from .extents import Number, ceil_div
 
 LAUNCHES = 2
 """The product, and what runs along the rows."""
+INNER_PRODUCT_SHARE = 0.5
+"""Of the rate of multiply-adds: gradients are inner products over tokens with sums of 32 bits, two
+a cycle where vectors of 16 bits have four (Rocki et al., SC20, of WSE-1)."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def streamed_product(
     """
     core, width = hardware.core, hardware.core.router.width_bytes
     issue, rate = core.software.issue_cycles, matrix_elements_per_cycle(core, dtype)
+    rate *= INNER_PRODUCT_SHARE if gradient else 1.0
     vector = ceil_div(sizes.tokens * DTYPE_BYTES[dtype], width)
 
     def cycles(staying: int, passing: int) -> Number:

@@ -37,7 +37,10 @@ class Timing:
     @cached_property
     def pieces(self) -> Mapping[str, PieceCosts]:
         program = self.program
-        return self.known or pieces_of(program.hardware, program.graphs, program.mesh.sizes)
+        streaming = program.mapping.streaming and program.workload.phase == "train"
+        return self.known or pieces_of(
+            program.hardware, program.graphs, program.mesh.sizes, streaming
+        )
 
     @cached_property
     def runs(self) -> dict[str, GraphRun]:

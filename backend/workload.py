@@ -25,10 +25,12 @@ class PieceCosts:
     sizes: Sizes
     elsewhere: frozenset[str] = frozenset()
     """Weights that it reads where another piece holds them."""
+    streaming: bool = False
+    """Whether weights come from off the wafer as they are read, and gradients leave it."""
 
     @cached_property
     def costs(self) -> list[OpCost]:
-        return Costing(self.hardware, self.mapped, self.sizes).costs()
+        return Costing(self.hardware, self.mapped, self.sizes, self.streaming).costs()
 
     @cached_property
     def bound(self) -> GraphBound:
@@ -51,11 +53,14 @@ class PieceCosts:
 
 
 def pieces_of(
-    hardware: Hardware, graphs: Mapping[str, MappedGraph], sizes: Sizes
+    hardware: Hardware,
+    graphs: Mapping[str, MappedGraph],
+    sizes: Sizes,
+    streaming: bool = False,
 ) -> dict[str, PieceCosts]:
     """The pieces of a chain by graph name."""
     elsewhere = held_elsewhere({name: mapped.graph for name, mapped in graphs.items()})
     return {
-        name: PieceCosts(hardware, mapped, sizes, elsewhere[name])
+        name: PieceCosts(hardware, mapped, sizes, elsewhere[name], streaming)
         for name, mapped in graphs.items()
     }

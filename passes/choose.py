@@ -184,13 +184,17 @@ class Chooser:
     def _pieces(self, strategy: Strategy) -> Pieces:
         """What the graphs of a strategy cost on its mesh."""
         way = self._way(strategy)
-        key = (self.ways.index(way), *strategy.region, strategy.head_groups, strategy.microbatch)
+        mesh_key = (*strategy.region, strategy.head_groups, strategy.microbatch)
+        key = (self.ways.index(way), *mesh_key, int(strategy.streaming))
         if key not in self.known:
             mesh = mesh_of(*strategy.region, strategy.head_groups, strategy.layout)
             mapped = bind_graphs(way.graphs, self._sizes(strategy))
-            pieces = pieces_of(self.hardware, mapped, mesh.sizes)
+            streaming = self.trains and strategy.streaming
+            pieces = pieces_of(self.hardware, mapped, mesh.sizes, streaming)
             self.known[key] = {
-                name: RunCosts(piece.hardware, piece.mapped, piece.sizes, piece.elsewhere)
+                name: RunCosts(
+                    piece.hardware, piece.mapped, piece.sizes, piece.elsewhere, piece.streaming
+                )
                 for name, piece in pieces.items()
             }
         return self.known[key]
@@ -234,7 +238,7 @@ def _merit(candidate: Candidate) -> tuple[bool, float]:
 
 def _mesh_key(strategy: Strategy) -> tuple[object, ...]:
     mesh = (*strategy.region, strategy.head_groups, strategy.layout)
-    return (*mesh, strategy.recompute, strategy.microbatch)
+    return (*mesh, strategy.recompute, strategy.microbatch, strategy.streaming)
 
 
 def _table(

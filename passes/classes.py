@@ -41,11 +41,12 @@ class Classes:
     def size(self, leaf: int) -> Dim:
         return self._sizes[leaf]
 
-    def unify(self, left: Sequence[int], right: Sequence[int]) -> None:
+    def unify(self, left: Sequence[int], right: Sequence[int], crumbs: bool = False) -> None:
         """Make two row-major sequences of classes the same, splitting where one is finer.
 
-        Raises VerificationError where no splitting makes them so, and where the same parts stand in
-        another order: splitting them until every order is the same would leave crumbs.
+        Raises VerificationError where no splitting makes them so; unless `crumbs` may be left also
+        where the same parts stand in another order, so that they would be split until every order
+        is the same.
         """
         a = [leaf for node in left for leaf in self.leaves(node)][::-1]
         b = [leaf for node in right for leaf in self.leaves(node)][::-1]
@@ -60,7 +61,7 @@ class Classes:
                 a.append(x)
             elif x != y and self._sizes[x] == self._sizes[y]:
                 self._parents[x] = y
-            elif x in b or y in a:
+            elif not crumbs and (x in b or y in a):
                 raise VerificationError("a view puts the parts of a dimension into another order")
             elif x != y:
                 self._split_larger(x, y)

@@ -202,8 +202,9 @@ class _Folding:
                 self._unify([operand[at]], [node], seam)
 
     def _unify(self, left: list[int], right: list[int], seam: Seam, letter: str = "") -> None:
+        nowhere = not seam.graph
         try:
-            self.classes.unify(left, right)
+            self.classes.unify(left, right, crumbs=nowhere)
         except VerificationError as error:
             raise _SeamNeededError(seam, letter) from error
 

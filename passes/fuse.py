@@ -341,7 +341,8 @@ def _foldable(graph: Graph, op: Op, latest: dict[str, Op], uses: Counter[str]) -
         inner = latest.get(name)
         if inner is None or inner.kind != "elementwise" or uses[name] != 1:
             continue
-        same_dtype = all(graph.types[n].dtype == inner.type.dtype for n in inner.operands)
+        spread = inner.text("expr") == "a"
+        same_dtype = spread or all(graph.types[n].dtype == inner.type.dtype for n in inner.operands)
         merged = len(op.operands) - 1 + len(inner.operands)
         if same_dtype and sorted(own) == sorted(result) and merged <= len(LETTERS):
             return at

@@ -36,6 +36,16 @@ class Plans:
         """The plans of some numbers."""
         return Plans(*(getattr(self, field.name)[which] for field in fields(self)))
 
+    def by_streaming(self) -> Iterator["Plans"]:
+        """The plans that stream weights, and those that do not."""
+        for streaming in np.unique(self.streaming):
+            yield self[np.flatnonzero(self.streaming == streaming)]
+
+    def parts(self, most: int) -> Iterator["Plans"]:
+        """The plans in groups of at most some number."""
+        for first in range(0, len(self), most):
+            yield self[np.arange(first, min(first + most, len(self)))]
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -82,7 +92,7 @@ class Choices:
 
     def _of(self, dp: int, microbatches: int) -> Iterator[tuple[int, ...]]:
         zeros = self._zeros(dp)
-        for stages in self._stages(dp, microbatches):
+        for stages in [1] if self._streams_alone else self._stages(dp, microbatches):
             for chunks in self._chunks(stages, microbatches):
                 for zero, streamed in product(zeros, self._streaming(stages, chunks)):
                     if not (streamed and zero and self.pins.zero is None):
@@ -111,6 +121,11 @@ class Choices:
             return [1]
         most = min(self.layers // stages, self.most_chunks)
         return [n for n in range(1, most + 1) if n == 1 or self.layers % (stages * n) == 0] or [1]
+
+    @property
+    def _streams_alone(self) -> bool:
+        """Whether weights are streamed by order: then one stage holds all layers in turn."""
+        return bool(self.pins.streaming) and self.pins.pp is None
 
     def _streaming(self, stages: int, chunks: int) -> list[bool]:
         """Streamed weights leave room: one stage a wafer does."""

@@ -185,12 +185,15 @@ def activation_axes(
         b |= {letter: a.get(letter, ()) for letter in letters.shared}
         if right is None:
             b |= {letter: a.get(letter, ()) for letter in letters.contracted}
-        return a, b
+        return a, without_clashes(b, letters.shared)
     a, b = known.with_tokens_whole(a), known.with_tokens_whole(b)
+    a = _beside_tokens(a, letters.left, b, letters.right, known)
+    b = _beside_tokens(b, letters.right, a, letters.left, known)
     if not {*axes_of(a, a), *axes_of(b, b)} & set(COLUMNS):
         a, b = (x | cut for x, cut in zip((a, b), _new_heads(layout, letters, known), strict=True))
     a, b = _beside_members(a, b, known), _beside_members(b, a, known)
-    b |= {letter: a.get(letter, ()) for letter in letters.shared}
+    for letter in letters.shared:
+        a[letter] = b[letter] = a.get(letter) or b.get(letter, ())
     for letter in letters.contracted:
         a[letter] = b[letter] = b.get(letter) or a.get(letter, ())
     first = (*letters.contracted, *letters.shared)
@@ -208,6 +211,16 @@ def _new_heads(layout: Layout, letters: Letters, known: Known) -> tuple[Placed, 
     own = ((*both, *letters.left), (*both, *letters.right)) if inner == "member" else (both, both)
     first, second = (by_heads(each, known.parts, (inner,)) for each in own)
     return first, second
+
+
+def _beside_tokens(
+    placed: Placed, own: Iterable[str], other: Placed, others: Iterable[str], known: Known
+) -> Placed:
+    """What an operand alone has comes whole to the rows over which the tokens of the other lie:
+    queries, which are fewer, to their keys."""
+    tokens = {axis for x in others if known.sizes[x] is None for axis in other.get(x, ())}
+    taken = tokens & set(ROWS)
+    return {x: () if x in own and taken & set(cut) else cut for x, cut in placed.items()}
 
 
 def _beside_members(placed: Placed, other: Placed, known: Known) -> Placed:

@@ -33,7 +33,9 @@ MOST_LOOKED_AT = 512
 """Strategies of one size of micro-batch whose rectangles are counted on the system."""
 MOST_SHORT = 1 << 16
 """Strategies of which the one that asks least memory is taken where none fits."""
-TRAINING_SIDES = 14
+MOST_PAIRS = 1 << 19
+"""Regions times plans that are bounded at a time, for the memory that it takes."""
+TRAINING_SIDES = 8
 """Sides of a region that are tried along each direction in training, which has more plans."""
 
 
@@ -66,6 +68,16 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class _Table:
+    """Plans of one size of micro-batch that stream alike, and regions for all of them."""
+
+    size: int
+    regions: Regions
+    plans: Plans
+    pieces: Mapping[str, PieceCosts]
+
+
+@dataclass(frozen=True)
 class Search:
     """Bounds all strategies of one layout and keeps the best."""
 
@@ -95,14 +107,20 @@ class Search:
             pins=self.pins,
         )
         found = Ranking()
-        bounds: list[tuple[int, Bounded]] = []
-        for size, plans in choices.plans().items():
-            bounded = self._bounded(table, plans, size)
-            bounds.append((size, bounded))
-            found.add(self._best(bounded, size, keep))
+        tables = [
+            _Table(size, table, part, pieces)
+            for size, plans in choices.plans().items()
+            for alike in plans.by_streaming()
+            for pieces in [self._pieces(table, size, self.trains and bool(alike.streaming[0]))]
+            for part in alike.parts(max(1, MOST_PAIRS // len(table.rows)))
+        ]
+        for each in tables:
+            found.add(self._best(self._bounded(each), each.size, keep))
         if not found.candidates:
             found.candidates = [
-                candidate for size, bounded in bounds for candidate in self._short(bounded, size)
+                candidate
+                for each in tables
+                for candidate in self._short(self._bounded(each), each.size)
             ]
         return found
 
@@ -110,16 +128,17 @@ class Search:
     def _kinds(self) -> list[Kind]:
         return kinds_of(units_of(self.chain))
 
-    def _bounded(self, table: Regions, plans: Plans, microbatch: int) -> Bounded:
-        """All plans on all regions that the system holds as often."""
+    def _bounded(self, each: "_Table") -> Bounded:
+        """Plans on all regions that the system holds as often."""
+        plans = each.plans
         least = np.maximum(plans.stages, 1) * plans.dp
-        region, plan = np.nonzero(least[None, :] <= self._area(table)[:, None])
+        region, plan = np.nonzero(least[None, :] <= self._area(each.regions)[:, None])
         return Bounded(
             hardware=self.hardware,
             chain=self.chain,
             kinds=self._kinds,
-            pieces=self._pieces(table, microbatch),
-            regions=table,
+            pieces=each.pieces,
+            regions=each.regions,
             layout=self.layout,
             plans=plans,
             trains=self.trains,
@@ -140,10 +159,10 @@ class Search:
                         found[axes == COLUMNS].add(dim)
         return found
 
-    def _pieces(self, table: Regions, microbatch: int) -> dict[str, PieceCosts]:
+    def _pieces(self, table: Regions, microbatch: int, streaming: bool) -> dict[str, PieceCosts]:
         sizes = {"batch": microbatch}
         bound = {n: MappedGraph(g.graph.bind(sizes), g.shardings) for n, g in self.graphs.items()}
-        return pieces_of(self.hardware, bound, table.sizes(self.layout))
+        return pieces_of(self.hardware, bound, table.sizes(self.layout), streaming)
 
     def _best(self, bounded: Bounded, size: int, keep: int) -> Ranking:
         """The fastest strategies that fit."""

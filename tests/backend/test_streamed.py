@@ -57,9 +57,10 @@ def test_the_side_with_more_features_stays_in_the_columns(ten: Hardware) -> None
     assert wide.work.cycles == narrow.work.cycles == 4 * (16 * (10 + 2) + 10 + 3)
 
 
-def test_a_gradient_is_also_summed_down_the_columns(ten: Hardware) -> None:
+def test_a_gradient_is_made_of_inner_products_and_summed_down_the_columns(ten: Hardware) -> None:
+    """Of 6 tokens 2 a cycle, and three sums to pass on."""
     forward, gradient = (product(ten, Features(6, 12, 8), 4, made) for made in (False, True))
-    assert gradient.work.cycles - forward.work.cycles == 8 * (10 + 3)
+    assert gradient.work.cycles - forward.work.cycles == 8 * (3 * 1 + 10 + 3)
 
 
 @given(st.integers(1, 200), st.integers(1, 99), st.integers(1, 99), st.integers(1, 20))

@@ -314,9 +314,9 @@ class Costing:
         """A product whose weights, or whose gradient, no core holds."""
         block, flow = self._blocks.letters(op, indices_of(op)), self._flow
         sizes = Features.of(op, self.mapped.graph, block, flow)
-        mesh = rows, columns = [extent(axes, self.sizes) for axes in MESH_AXES.values()]
+        rows, columns = (extent(axes, self.sizes) for axes in MESH_AXES.values())
         made = op.result in flow.gradients
-        found = streamed_product(self.hardware, self._rate(op), sizes, *mesh, made)
+        found = streamed_product(self.hardware, self._rate(op), sizes, rows, columns, made)
         launch = LAUNCHES * self.hardware.core.software.launch_cycles
         cycles = launch + found.work.cycles
         words = found.row_words + found.column_words

@@ -44,15 +44,18 @@ def _met(block: Block, parts: Mapping[str, tuple[Number, float]], total: float) 
         slower, faster = block.group[:at], block.group[at:]
         whole = (np.asarray(parts[x][0]) == parts[x][1] for x in faster[1:])
         stretch = prod((parts[x][0] for x in faster), start=1.0)
-        met = prod((parts[x][0] for x in slower), start=1.0) * _of_stretch(stretch, block.size)
+        row = prod((parts[x][1] for x in faster), start=1.0)
+        in_step = not slower or row % block.size == 0
+        each = _of_stretch(stretch, block.size, in_step)
+        met = prod((parts[x][0] for x in slower), start=1.0) * each
         straight = reduce(np.logical_and, whole, np.asarray(True))
         most = np.where(straight, np.minimum(most, met), most)
     return most
 
 
-def _of_stretch(elements: Number, block: int) -> Number:
+def _of_stretch(elements: Number, block: int, in_step: bool) -> Number:
     """Blocks that a stretch of elements meets at most, where stretches of as many stand in a row:
-    one more than it fills, unless they and blocks begin together."""
+    one more than it fills, unless rows begin with a block (`in_step`) and stretches do."""
     elements = np.asarray(elements)
     together = (np.mod(block, elements) == 0) | (np.mod(elements, block) == 0)
-    return np.minimum(ceil_div(elements, block) + np.where(together, 0, 1), elements)
+    return np.minimum(ceil_div(elements, block) + np.where(together & in_step, 0, 1), elements)

@@ -48,7 +48,7 @@ class Software:
     issue_cycles: float
     """To issue one vector instruction."""
     launch_cycles: float
-    """To launch one communication step, or one kernel of a GPU."""
+    """To start an operator or one communication step, or one kernel of a GPU."""
     block_cycles: float = 0.0
     """On a GPU, to start a block of threads and fill its pipeline."""
     host_cycles: float = 0.0

@@ -180,7 +180,7 @@ def test_one_micro_batch_has_no_bubble(programs: Callable[[str], Program]) -> No
 
 def test_replicas_work_side_by_side(compile_small: Compile) -> None:
     """Twice the replicas on twice the batch: as fast, twice the tokens, twice the work."""
-    pins = {"pp": 1, "microbatch": 1, "region": (24, 16)}
+    pins = {"pp": 1, "microbatch": 1, "region": (24, 16), "streaming": False}
     one = evaluate(compile_small(batch=1, dp=1, **pins))
     two = evaluate(compile_small(batch=2, dp=2, **pins))
     assert two.latency_s == pytest.approx(one.latency_s)

@@ -215,9 +215,12 @@ def test_pins_that_are_wrong_are_one_message(pins: str, message: str) -> None:
             "recompute: 'ful' is not one of none, selective, full, did you mean 'full'?",
         ),
         ("recompute=full", "recompute=full has no meaning in prefill: no backward pass"),
-        ("interleave=2", "interleave=2 is not built yet"),
-        ("ep=2", "ep=2 is not built yet: only dense models, without experts, are"),
-        ("streaming=yes", "streaming=yes is not built yet: weights stay on the wafer"),
+        (
+            "interleave=2",
+            "interleave=2 has no meaning in prefill: chunks of layers go round the stages for the "
+            "backward pass's sake",
+        ),
+        ("ep=2", "ep=2 is not built yet: experts are split inside a region"),
         ("streaming=on", "streaming: 'on' is not one of yes, no"),
     ],
 )
@@ -227,7 +230,8 @@ def test_a_pin_that_cannot_be_is_one_message(pin: str, message: str) -> None:
 
 def test_pins_that_say_what_is_so_anyway_are_taken() -> None:
     text = "ep=1, interleave=1, recompute=none, zero=0, streaming=no"
-    assert read_pins(text, None, "decode") == Pins()
+    neutral = Pins(ep=1, interleave=1, zero=0, streaming=False)
+    assert read_pins(text, None, "decode") == neutral
 
 
 def test_the_tensor_parallel_pin_is_the_region() -> None:
@@ -246,8 +250,9 @@ def test_pins_of_training_have_a_meaning_in_training_alone() -> None:
     assert isinstance(command, Run)
     assert (command.job.phase, command.job.pins.recompute) == ("train", "full")
     train = (*FILES, "--phase", "train", "--mapping")
-    assert refused(*train, "zero=1") == "error: --mapping zero=1 is not built yet"
-    assert refused(*train, "recompute=selective") == (
-        "error: --mapping recompute=selective: attention's scores are never saved, there is "
-        "nothing between none and full"
+    for pin in ("zero=1", "recompute=selective", "pp=2,interleave=2"):
+        assert isinstance(read_arguments([*train, pin]), Run)
+    assert refused(*train, "pp=1,interleave=2") == (
+        "error: --mapping interleave=2 has no meaning with pp=1: there are no other stages for "
+        "chunks of layers to go round"
     )

@@ -10,8 +10,11 @@ import numpy as np
 
 from ..ir.graph import Op
 from ..ir.kinds import Indices
-from ..ir.mapped import MappedGraph
+from ..ir.mapped import Direction, MappedGraph
 from .extents import Number, Sizes, block_bytes, block_shape
+
+MESH_AXES: dict[Direction, tuple[str, ...]] = {"rows": ("yh", "yd"), "columns": ("xh", "xd")}
+"""Axes of the mesh along each direction, the first varying slowest."""
 
 
 @dataclass(frozen=True)

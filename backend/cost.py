@@ -19,7 +19,7 @@ from ..ir.hardware import Hardware
 from ..ir.kinds import Indices, indices_of, kind_of
 from ..ir.mapped import Direction, MappedGraph
 from . import collectives
-from .blocks import Blocks, axes_of, rows_of
+from .blocks import MESH_AXES, Blocks, axes_of, rows_of
 from .collectives import Line, Traffic
 from .core import (
     CoreWork,
@@ -37,9 +37,6 @@ from .gpu.operators import PRODUCTS
 from .kernels import KERNELS, Kernel, added, experts_taken, times
 from .streamed import LAUNCHES, Features, Flow, streamed_product
 from .switched import SWITCHED, Group, energy_j
-
-MESH_AXES: dict[Direction, tuple[str, ...]] = {"rows": ("yh", "yd"), "columns": ("xh", "xd")}
-"""Axes of the mesh along each direction, the first varying slowest."""
 
 
 @dataclass(frozen=True)
@@ -319,7 +316,6 @@ class Costing:
         found = streamed_product(self.hardware, self._rate(op), sizes, rows, columns, made)
         launch = LAUNCHES * self.hardware.core.software.launch_cycles
         cycles = launch + found.work.cycles
-        words = found.row_words + found.column_words
         return OpCost(
             op=op,
             core_cycles=cycles,
@@ -329,8 +325,8 @@ class Costing:
             work=found.work,
             columns_words=found.row_words,
             rows_words=found.column_words,
-            ramp_words=words,
-            word_hops=words * rows * columns,
+            ramp_words=found.row_words + found.column_words,
+            word_hops=(found.row_words + found.column_words) * rows * columns,
         )
 
     def _rotated(self, op: Op) -> OpCost:

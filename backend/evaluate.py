@@ -104,11 +104,12 @@ class Evaluation:
     def _streamed_j(self) -> float:
         """Of weights and gradients on their way onto all wafers and off them."""
         program = self.program
+        calls = [call for stage in program.stages for call in stage.calls]
         return sum(
-            self.timing.times(call) * stream_energy_j(program, self.pieces[body].mapped.graph)
-            for stage in program.stages
-            for call in stage.calls
-            if (body := call.text("body")) and program.way(call) != "update"
+            self.timing.times(call)
+            * stream_energy_j(program, self.pieces[call.text("body")].mapped.graph)
+            for call in calls
+            if program.way(call) != "update"
         )
 
     @cached_property

@@ -92,28 +92,3 @@ def ends_s(
     """Seconds that nothing hides, once a step: the first weights come, the last gradients leave."""
     latency_s = way.latency_s * (1.0 + (np.asarray(last_bytes) > 0))
     return latency_s + sharing * (first_bytes + last_bytes) / way.bytes_per_s
-
-
-def step_s(
-    way: OffWafer,
-    working_s: Number,
-    coming_bytes: Number,
-    leaving_bytes: Number,
-    counts: Number,
-    microbatches: int,
-) -> float:
-    """Seconds of a step on one wafer that runs all pieces one after the other: (pieces,) arrays in
-    the order of one micro-batch, forward and then backward, each `counts` times."""
-    each = np.asarray(piece_s(way, working_s, coming_bytes, leaving_bytes)) * counts
-    first, last = np.ravel(coming_bytes)[0], np.ravel(leaving_bytes)[-1]
-    return float(microbatches * each.sum() + ends_s(way, first, last))
-
-
-def buffer_bytes(weights_bytes: Sequence[Number], gradients_bytes: Sequence[Number]) -> Number:
-    """What a core holds in place of all weights and gradients: of each the largest piece's twice,
-    the one in use and the one under way."""
-
-    def largest(pieces: Sequence[Number]) -> Number:
-        return np.max(np.broadcast_arrays(0.0, *pieces), axis=0)
-
-    return 2 * (largest(weights_bytes) + largest(gradients_bytes))

@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from wscc.backend.streaming import OffWafer, buffer_bytes, ends_s, off_wafer, piece_s, step_s
+from wscc.backend.streaming import OffWafer, ends_s, off_wafer, piece_s
 from wscc.ir.hardware import EdgeIO, Hardware
 from wscc.ir.technology import Memory
 
@@ -77,42 +75,6 @@ def by_hand(working_s: list[float], coming: list[float], leaving: list[float]) -
         worked.append(max(worked[-1], loaded[-1], stored[-2]) + work)
         stored.append(max(stored[-1], worked[-1]) + store / WAY.bytes_per_s)
     return stored[-1]
-
-
-@pytest.mark.parametrize("working_s", [0.1, 3.0, 10.0])
-@pytest.mark.parametrize("leaving", [0.0, 20.0, 50.0])
-def test_equal_pieces_take_what_two_buffers_allow(working_s: float, leaving: float) -> None:
-    """Where nothing waits for the ports the ends alone are added to the work."""
-    found = step_s(WAY, np.array([working_s]), np.array([30.0]), np.array([leaving]), 12, 1)
-    each = max(working_s, 3.0, leaving / 10.0)
-    assert found == pytest.approx(12 * each + 3.0 + leaving / 10.0)
-    exact = by_hand([working_s] * 12, [30.0] * 12, [leaving] * 12)
-    assert exact <= found * (1 + 1e-9)
-    assert found - exact <= 2 * each
-    if working_s == 10.0:
-        assert found == pytest.approx(exact)
-
-
-@given(
-    layers=st.integers(1, 6),
-    microbatches=st.integers(1, 4),
-    work_s=st.floats(0.1, 10.0),
-    bytes_=st.floats(1.0, 100.0),
-)
-def test_a_step_is_no_shorter_than_its_work_or_what_it_moves(
-    layers: int, microbatches: int, work_s: float, bytes_: float
-) -> None:
-    """Forward and backward both read the weights; gradients leave behind the backward pass."""
-    working, coming = np.array([work_s, 2 * work_s]), np.array([bytes_, bytes_])
-    found = step_s(WAY, working, coming, np.array([0.0, bytes_]), layers, microbatches)
-    assert found >= 3 * work_s * layers * microbatches
-    assert found >= 2 * bytes_ * layers * microbatches / WAY.bytes_per_s
-
-
-def test_a_core_holds_the_largest_piece_twice() -> None:
-    assert buffer_bytes([10.0, 40.0, 20.0], [0.0, 30.0]) == 2 * (40.0 + 30.0)
-    regions = buffer_bytes([np.array([10.0, 5.0]), np.array([4.0, 8.0])], [])
-    assert np.asarray(regions).tolist() == [20.0, 16.0]
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ def test_chunks_go_round_the_stages(model: LoadedModel, cluster: Hardware) -> No
 
 
 def test_chunks_that_do_not_go_round_are_refused(model: LoadedModel, cluster: Hardware) -> None:
-    with pytest.raises(UserError):
-        wscc.compile(model, cluster, "pp=4,interleave=2,dp=4,microbatch=2")
+    with pytest.raises(UserError, match="multiple of its stages"):
+        wscc.compile(model, cluster, "tp=1x1,pp=2,interleave=2,dp=8,microbatch=1")
 
 
 def test_replicas_that_divide_states_hold_their_part(model: LoadedModel, cluster: Hardware) -> None:

@@ -3,8 +3,9 @@
 All figures follow the sizes of the mesh axes, which may be arrays (extents.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,18 +25,37 @@ class Blocks:
     mapped: MappedGraph
     sizes: Sizes
 
+    @cached_property
+    def _known(self) -> dict[str, tuple[list[Number], Number]]:
+        """Shapes and bytes that have been asked for, by value."""
+        return {}
+
+    def _of(self, name: str) -> tuple[list[Number], Number]:
+        if name not in self._known:
+            type_, sharding = self.mapped.graph.types[name], self.mapped.shardings[name]
+            shape = block_shape(type_, sharding, self.sizes)
+            self._known[name] = shape, block_bytes(type_, sharding, self.sizes)
+        return self._known[name]
+
     def shape(self, name: str) -> list[Number]:
         """The dimensions of a value's block."""
-        return block_shape(self.mapped.graph.types[name], self.mapped.shardings[name], self.sizes)
+        return self._of(name)[0]
 
     def bytes(self, name: str) -> Number:
         """Bytes of a value's block."""
-        return block_bytes(self.mapped.graph.types[name], self.mapped.shardings[name], self.sizes)
+        return self._of(name)[1]
 
     def letters(self, op: Op, indices: Indices) -> dict[str, Number]:
         """The size of every letter in a block; a letter of several values is as in the largest."""
+        return self._largest(rows_of(op, indices))
+
+    def tile_letters(self, op: Op, indices: Indices) -> dict[str, Number]:
+        """The size of every letter in the tiles that a product takes, whatever it makes."""
+        return self._largest(zip(indices.operands, op.operands, strict=True))
+
+    def _largest(self, rows: Iterable[tuple[str, str]]) -> dict[str, Number]:
         sizes: dict[str, Number] = {}
-        for letters, name in rows_of(op, indices):
+        for letters, name in rows:
             for letter, dim in zip(letters, self.shape(name), strict=True):
                 sizes[letter] = np.maximum(sizes.get(letter, 0.0), dim)
         return sizes

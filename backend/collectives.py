@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ir.hardware import Hardware
-from .extents import Number, ceil_div
+from .extents import Number, ceil_div, either
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ def crossing_cycles(hardware: Hardware) -> float:
 
 def _path(hardware: Hardware, line: Line, hops: Number) -> Number:
     """Cycles of a path of some hops along the line, die boundaries included."""
-    crossings = np.floor(np.asarray(hops) / line.die_cores)
+    crossings = hops // line.die_cores
     return hops * hardware.core.router.hop_cycles + crossings * crossing_cycles(hardware)
 
 
 def _stream(hardware: Hardware, line: Line, words: Number) -> Number:
     """Cycles for words through the slowest link of the line, which may cross a die boundary."""
-    crosses = np.asarray(line.cores) > line.die_cores
-    return np.where(crosses, words / min(1.0, hardware.wafer.crossing_share), words)
+    crosses = line.cores > line.die_cores
+    return either(crosses, words / min(1.0, hardware.wafer.crossing_share), words)
 
 
 def _relay(hardware: Hardware) -> float:
@@ -68,18 +68,11 @@ def all_reduce(hardware: Hardware, line: Line, words: Number) -> Traffic:
     Two phases: chains from both ends of each group of about sqrt(P) cores meet in its middle, then
     chains of the groups' middles meet in the line's middle. The result is multicast back.
     """
-    chain = _chained_reduce(hardware, line, words, line.cores)
-    phased = _chained_reduce(hardware, line, words, np.ceil(np.sqrt(line.cores)))
-    launch = hardware.core.software.launch_cycles
-
-    def total(option: Traffic) -> Number:
-        return option.cycles + launch * option.launches
-
-    better = np.asarray(total(phased)) < total(chain)
-    busy = np.asarray(line.cores) > 1
+    chain, phased, better = _options(hardware, line, words)
+    busy = line.cores > 1
 
     def pick(of_phased: Number, of_chain: Number) -> Number:
-        return np.where(better, of_phased, of_chain) * busy
+        return either(better, of_phased, of_chain) * busy
 
     return Traffic(
         pick(phased.launches, chain.launches),
@@ -90,19 +83,33 @@ def all_reduce(hardware: Hardware, line: Line, words: Number) -> Traffic:
     )
 
 
+def takes_two_phases(hardware: Hardware, line: Line, words: Number) -> Number:
+    """Whether an all-reduce is faster in two phases than over one chain, launches included."""
+    return _options(hardware, line, words)[2]
+
+
+def _options(hardware: Hardware, line: Line, words: Number) -> tuple[Traffic, Traffic, Number]:
+    """Over one chain, in two phases, and whether the latter is faster."""
+    chain = _chained_reduce(hardware, line, words, line.cores)
+    phased = _chained_reduce(hardware, line, words, np.ceil(np.sqrt(line.cores)))
+    launch = hardware.core.software.launch_cycles
+    of_chain, of_phased = (each.cycles + launch * each.launches for each in (chain, phased))
+    return chain, phased, of_phased < of_chain
+
+
 def _chained_reduce(hardware: Hardware, line: Line, words: Number, group: Number) -> Traffic:
     """Chains inside groups, chains over the groups' middles, then a multicast from the middle."""
     groups = ceil_div(line.cores, group)
-    inner, outer = np.floor(np.asarray(group) / 2), np.floor(np.asarray(groups) / 2)
+    inner, outer = group // 2, groups // 2
     relay = _relay(hardware)
     into_root = _stream(hardware, line, 2 * words)
 
     def phase(depth: Number, hops: Number) -> Number:
-        return (into_root + _path(hardware, line, hops) + relay * depth) * (np.asarray(depth) > 0)
+        return (into_root + _path(hardware, line, hops) + relay * depth) * (depth > 0)
 
-    back = _multicast(hardware, line, words, np.ceil(np.asarray(line.cores) / 2))
+    back = _multicast(hardware, line, words, ceil_div(line.cores, 2))
     cycles = phase(inner, inner) + phase(outer, outer * group) + back
-    phases = (np.asarray(inner) > 0) * 1.0 + (np.asarray(outer) > 0)
+    phases = (inner > 0) * 1.0 + (outer > 0)
     return Traffic(
         launches=phases + 1,
         cycles=cycles,
@@ -121,7 +128,7 @@ def _multicast(hardware: Hardware, line: Line, words: Number, reach: Number) -> 
 
 def reduce_scatter(hardware: Hardware, line: Line, words: Number) -> Traffic:
     """Sums stream along the line both ways, every core adding its part on the way."""
-    busy = np.asarray(line.cores) > 1
+    busy = line.cores > 1
     cycles = _stream(hardware, line, words) + _path(hardware, line, line.cores - 1)
     return Traffic(
         launches=1.0 * busy,
@@ -134,7 +141,7 @@ def reduce_scatter(hardware: Hardware, line: Line, words: Number) -> Traffic:
 
 def all_gather(hardware: Hardware, line: Line, words: Number) -> Traffic:
     """Every core multicasts its part; `words` is the whole."""
-    busy = np.asarray(line.cores) > 1
+    busy = line.cores > 1
     return Traffic(
         launches=1.0 * busy,
         cycles=_multicast(hardware, line, words, line.cores - 1) * busy,

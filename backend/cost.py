@@ -30,45 +30,16 @@ from .core import (
     product_work,
     tile_product_work,
 )
-from .extents import Number, Sizes, ceil_div, extent
+from .exchange import Exchange, Places
+from .extents import Number, Sizes, ceil_div, either, extent
 from .gpu.device import device_of, in_registers
 from .gpu.kernels import GraphKernels
 from .gpu.operators import PRODUCTS
-from .kernels import KERNELS, Kernel, added, experts_taken, times
+from .kernels import KERNELS, Kernel, added, chosen_product, experts_taken, replicas_of, times
+from .op_cost import OpCost
+from .query_blocks import QUERIES, QueryBlocks, scores_room
 from .streamed import LAUNCHES, Features, Flow, streamed_product
 from .switched import SWITCHED, Group, energy_j
-
-
-@dataclass(frozen=True)
-class OpCost:
-    """One operator on the busiest core and link.
-
-    `core_cycles` keep the core busy (arithmetic and `launch_cycles` of software); `network_cycles`
-    follow the launches and leave the core free; `cycles` is the whole at zero load. Words are of
-    the router's width through the busiest east-west link, north-south link and ramp (its busier
-    direction).
-    """
-
-    op: Op
-    core_cycles: Number
-    launch_cycles: Number
-    network_cycles: Number
-    cycles: Number
-    work: CoreWork
-    columns_words: Number = 0.0
-    rows_words: Number = 0.0
-    ramp_words: Number = 0.0
-    word_hops: Number = 0.0
-    """Words times hops over the whole mesh."""
-    link_energy_j: Number = 0.0
-    """Of what the whole mesh sends through switches."""
-    host_cycles: Number = 0.0
-    """That a host works to launch it, while the core may be at work on what came before."""
-
-    @property
-    def stepped(self) -> bool:
-        """Whether its messages are under way while the core works on what came before."""
-        return self.op.kind == "grid_matmul"
 
 
 @dataclass(frozen=True)
@@ -80,6 +51,8 @@ class Costing:
     sizes: Sizes
     streaming: bool = False
     """Whether weights come from off the wafer as they are read, and gradients leave it."""
+    places: Places = ()
+    """Where the replicas that divide experts lie, if that is known."""
 
     def costs(self) -> list[OpCost]:
         """One entry an operator, in the graph's order."""
@@ -90,14 +63,33 @@ class Costing:
         return Blocks(self.mapped, self.sizes)
 
     @cached_property
+    def _devices(self) -> Number:
+        """Of the mesh."""
+        return prod((extent(axes, self.sizes) for axes in MESH_AXES.values()), start=1)
+
+    @cached_property
     def _gpu(self) -> GraphKernels | None:
         device = device_of(self.hardware)
         if device is None:
             return None
         lanes = dataclasses.replace(self, hardware=in_registers(self.hardware))
-        return GraphKernels(device, self._blocks, self._rate, lambda op: lanes._on_core(op).work)
+        return GraphKernels(
+            device,
+            self._blocks,
+            self._rate,
+            lambda op: lanes._on_core(op).work,
+            lambda op: chosen_product(self._kernel(op)),
+        )
+
+    @cached_property
+    def _attention(self) -> QueryBlocks:
+        return QueryBlocks(self.mapped, self.sizes, scores_room(self.hardware))
 
     def _cost(self, op: Op) -> OpCost:
+        runs = self._attention.runs(op)
+        if runs is not None:
+            mapped, sizes = self._attention.of(op)
+            return dataclasses.replace(self, mapped=mapped, sizes=sizes)._on_core(op).times(runs)
         alone = kind_of(op).collective and op.kind not in PRODUCTS
         return self._on_core(op) if self._gpu is None or alone else self._on_gpu(op, self._gpu)
 
@@ -130,14 +122,6 @@ class Costing:
         total = sum((self._bytes(name) for name in names), start=0.0)
         return ceil_div(total, self.hardware.core.router.width_bytes)
 
-    def _tile_letters(self, op: Op, indices: Indices) -> dict[str, Number]:
-        """The size of every letter in the tiles that a product takes, whatever it makes."""
-        sizes: dict[str, Number] = {}
-        for letters, name in zip(indices.operands, op.operands, strict=True):
-            for letter, dim in zip(letters, self._shape(name), strict=True):
-                sizes[letter] = np.maximum(sizes.get(letter, 0.0), dim)
-        return sizes
-
     def _kernel(self, op: Op) -> Kernel:
         indices, types = indices_of(op), self.mapped.graph.types
         whole = {
@@ -146,7 +130,8 @@ class Costing:
             for letter, dim in zip(letters, types[name].shape, strict=True)
         }
         letters = self._blocks.letters(op, indices)
-        return Kernel(self.hardware.core, op, letters, whole, self._taken(op))
+        replicas = replicas_of(op, self.sizes)
+        return Kernel(self.hardware.core, op, letters, whole, self._taken(op), replicas)
 
     def _taken(self, op: Op) -> Number:
         """The part of an operator's result that is read: of dequantized experts those touched."""
@@ -166,8 +151,7 @@ class Costing:
         die = self.hardware.wafer.die
         cores = die.rows if along == "rows" else die.columns
         joined = extent(axes, self.sizes)
-        busy = np.asarray(joined) > 1
-        return Line(np.where(busy, joined * between, 1), cores), between
+        return Line(either(joined > 1, joined * between, 1), cores), between
 
     # Local operators.
 
@@ -233,7 +217,7 @@ class Costing:
         traffic = collective(self.hardware, line, self._words(values) * sharing)
         launch = traffic.launches * self.hardware.core.software.launch_cycles
         rows = axes[0] in MESH_AXES["rows"]
-        lines = extent(self.sizes, self.sizes) / line.cores
+        lines = self._devices / line.cores
         return OpCost(
             op=op,
             core_cycles=launch,
@@ -261,7 +245,7 @@ class Costing:
         software, clock = hardware.core.software, hardware.core.clock_hz
         launches = 1.0 * (np.asarray(members) > 1)
         launch = launches * software.launch_cycles
-        groups = extent(self.sizes, self.sizes) / members
+        groups = self._devices / members
         return OpCost(
             op=op,
             core_cycles=launch,
@@ -297,6 +281,10 @@ class Costing:
 
     def _all_gather(self, op: Op) -> OpCost:
         return self._collective(op, collectives.all_gather, op.results)
+
+    def _exchange(self, op: Op) -> OpCost:
+        """Tokens to the replicas that hold their experts, or back."""
+        return Exchange(self.hardware, self._blocks, self.places).cost(op, self._exchanged(op))
 
     def _grid_matmul(self, op: Op) -> OpCost:
         if self.streaming and self._flow.concerns(op):
@@ -364,7 +352,7 @@ class Costing:
         keys = frozenset(x for x in indices.operands[1] if x not in indices.operands[0])
         steps = self._travels(op, 1, indices, keys)
         summing = self._travels(op, 0, indices, frozenset(indices.reduced))
-        sizes = self._tile_letters(op, indices)
+        sizes = self._blocks.tile_letters(op, indices)
         m, n, k = self._product_shape(indices, sizes)
         product = product_work(self.hardware.core, self._rate(op), m, n, k)
         shared = prod(
@@ -395,7 +383,8 @@ class Costing:
         """The axes that one operand is cut over along some letters."""
         sharding = self.mapped.shardings[op.operands[at]]
         pairs = zip(indices.operands[at], sharding.axes, strict=True)
-        return tuple(axis for x, axes in pairs if x in letters for axis in axes)
+        axes = (axis for x, axes in pairs if x in letters for axis in axes)
+        return tuple(axis for axis in axes if axis != QUERIES)
 
     def _whole_contraction(self, op: Op, indices: Indices) -> Number:
         shape = self.mapped.graph.types[op.operands[0]].shape
@@ -422,7 +411,7 @@ class Costing:
         core = steps * product.cycles + launch
         row_words = (steps + turns) * step.row_words * sends
         column_words = steps * step.column_words * sends
-        devices = extent(self.sizes, self.sizes)
+        devices = self._devices
         return OpCost(
             op=op,
             core_cycles=core,
@@ -446,5 +435,7 @@ _COSTS: dict[str, Callable[[Costing, Op], OpCost]] = {
     "all_reduce": Costing._all_reduce,
     "reduce_scatter": Costing._reduce_scatter,
     "all_gather": Costing._all_gather,
+    "dispatch": Costing._exchange,
+    "collect": Costing._exchange,
     "grid_matmul": Costing._grid_matmul,
 }

@@ -1,17 +1,27 @@
-"""A mapped program becomes a result, at either fidelity.
+"""A mapped program becomes a result, at any fidelity.
 
 How long a step takes is in timing.py; here that becomes energy, power, the use of links, and what
 stands out. `bound` takes each graph's lower bound and hand-overs at zero load; `fluid` runs graphs
-and hand-overs with everything that shares links.
+and hand-overs with everything that shares links; `flit` does so with phases of the network
+simulated cycle by cycle (flit_network.py).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..ir.floor import floor_of
 from ..ir.graph import Op
 from ..ir.program import Program
-from ..ir.result import Bottleneck, Fidelity, NocFigures, OperatorFigures, Result
+from ..ir.result import (
+    FIDELITIES,
+    FLIT_BUDGET_S,
+    Bottleneck,
+    Fidelity,
+    NocFigures,
+    OperatorFigures,
+    Result,
+)
 from . import figures
 from .energy import hop_energy_j_per_word, op_energy_j
 from .fluid import GraphRun
@@ -22,14 +32,17 @@ from .timing import Timing, add
 from .workload import PieceCosts
 
 
-def evaluate(program: Program, fidelity: Fidelity = "fluid") -> Result:
+def evaluate(
+    program: Program, fidelity: Fidelity = "fluid", flit_budget_s: float = FLIT_BUDGET_S
+) -> Result:
     """Latency, throughput, energy, power, memory and network use of one step.
 
-    Raises ValueError for a fidelity that does not exist.
+    Raises ValueError for a fidelity that does not exist, UserError where `flit` would take longer
+    than its budget.
     """
-    if fidelity not in ("bound", "fluid"):
+    if fidelity not in FIDELITIES:
         raise ValueError(f"no fidelity {fidelity!r}")
-    return Evaluation(program, fidelity).result()
+    return Evaluation(program, fidelity, flit_budget_s).result()
 
 
 @dataclass(frozen=True)
@@ -38,10 +51,36 @@ class Evaluation:
 
     program: Program
     fidelity: Fidelity
+    flit_budget_s: float = FLIT_BUDGET_S
 
     @cached_property
     def timing(self) -> Timing:
-        return Timing(self.program, self.fidelity)
+        if self.fidelity != "flit" or not self._routed:
+            return Timing(self.program, self.fidelity)
+        from .flit_network import FlitNetwork
+
+        network = FlitNetwork.of(self.program.hardware)
+        Timing(self.program, self.fidelity, network=network).ask()
+        network.simulate(self.flit_budget_s)
+        return Timing(self.program, self.fidelity, network=network)
+
+    @property
+    def _routed(self) -> bool:
+        """Whether cores send packets through routers."""
+        hardware = self.program.hardware
+        return hardware.core.router.kind == "wormhole" and not floor_of(hardware).switched
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What this fidelity leaves out or assumes, in words."""
+        if self.fidelity != "flit":
+            return figures.LIMITS[self.fidelity]
+        if self.timing.network is not None:
+            return (*figures.LIMITS["fluid"], *self.timing.network.notes)
+        what = "static circuits follow closed forms, at flit as at fluid"
+        if floor_of(self.program.hardware).switched:
+            what = "switches and adapters follow closed forms, at flit as at fluid"
+        return (*figures.LIMITS["fluid"], f"network: {what}")
 
     @property
     def pieces(self) -> Mapping[str, PieceCosts]:
@@ -95,6 +134,8 @@ class Evaluation:
         total["io"] += self._summed_times * sum(each.link_energy_j for each in summed)
         if self.program.mapping.streaming:
             total["io"] += self._streamed_j
+        if self.timing.in_dram is not None:
+            add(total, self.timing.in_dram.step_energy_j(self.timing.times))
         total["regulator_loss"] = sum(total.values()) * regulator_loss(hardware.wafer)
         for name, watts in self.standby_w.items():
             total[name] += watts * self.latency_s
@@ -130,6 +171,9 @@ class Evaluation:
         active = min(len(self.program.stages), self.program.microbatches)
         supplied = 1.0 + regulator_loss(self.program.hardware.wafer)
         busy = peak * active * self.program.mapping.dp * supplied
+        if self.timing.in_dram is not None:
+            seconds = {name: run.cycles / clock for name, run in self.runs.items()}
+            busy += self.timing.in_dram.most_w(seconds) * active * supplied
         return sum(self.standby_w.values()) + busy
 
     # Network.
@@ -217,6 +261,9 @@ class Evaluation:
         kinds |= {"bubble_s": "pipeline bubble", "memory_s": "memory", "gradients_s": "gradients"}
         breakdown = self.timing.breakdown
         part = max(breakdown, key=lambda name: breakdown[name])
+        if part == "memory_s":
+            of_time = breakdown[part] / self.latency_s
+            return Bottleneck(kinds[part], self.timing.memory, of_time)
         if part == "gradients_s":
             of_time = breakdown[part] / self.latency_s
             return Bottleneck(kinds[part], "all-reduce among replicas", of_time)
@@ -270,7 +317,7 @@ class Evaluation:
             operators=self.operators,
             tried=figures.tried_figures(program),
             dropped=program.dropped,
-            limits=figures.LIMITS[self.fidelity],
+            limits=self.limits,
             cost_usd=money.cost_usd,
             usd_per_million_tokens=money.usd_per_million_tokens,
         )

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from ..ir.dims import size
 from ..ir.floor import floor_of
-from ..ir.graph import TensorType
 from ..ir.hardware import Hardware
+from ..ir.mapped import MappedGraph
 from ..ir.program import CoreMemory, Program, Stage
 from ..ir.result import (
     Fidelity,
@@ -17,6 +17,7 @@ from ..ir.result import (
     TriedFigures,
     WorkloadFigures,
 )
+from .in_dram import dram_bytes, dram_capacity_bytes, short_dram, weight_copies
 from .memory import held_elsewhere
 
 SHARED = "shared"
@@ -29,6 +30,7 @@ LIMITS: dict[Fidelity, tuple[str, ...]] = {
         "logits stay on the wafer; sampling is not part of the step",
         "routers of dead cores are taken to pass words on",
         "what stages hand over does not share links with the stages' own collectives",
+        "what comes from DRAM does not share links with collectives",
         "cores that do not work are taken to be clock-gated: they only leak",
     ),
 }
@@ -65,6 +67,7 @@ def workload_figures(program: Program) -> WorkloadFigures:
 def mapping_figures(program: Program) -> MappingFigures:
     """The strategy, and how good its placement is."""
     strategy, placement = program.mapping, program.placement
+    gpu = program.hardware.core.multiprocessors is not None
     return MappingFigures(
         dp=strategy.dp,
         tp=program.mesh.devices,
@@ -81,44 +84,70 @@ def mapping_figures(program: Program) -> MappingFigures:
         gap=None if placement is None else placement.gap,
         layout=strategy.layout,
         head_groups=strategy.head_groups,
+        weights_in=_place("off-wafer" if strategy.streaming else strategy.weights, gpu),
+        cache_in=_place(strategy.cache, gpu),
     )
+
+
+def _place(stated: str, gpu: bool) -> str:
+    """Where something lies, as reports say it: all that a GPU holds lies in its DRAM."""
+    return "dram" if gpu else stated
 
 
 def memory_figures(program: Program) -> MemoryFigures:
     """Bytes in all as stored on the system, and of the fullest core. What the forward pass saves
     counts with the activations."""
     elsewhere = held_elsewhere({name: m.graph for name, m in program.graphs.items()})
+    mapping = program.mapping
+    zero = 3 if mapping.streaming else mapping.zero
     weights = caches = gradients = states = 0
     for stage in program.stages:
         for call in stage.calls:
-            graph, count = program.graphs[call.text("body")].graph, call.integer("count")
-            own = [value for value in graph.inputs if value.name not in elsewhere[graph.name]]
-            weights += count * _total(v.type for v in own if v.role == "weight")
-            states += count * _total(v.type for v in own if v.role == "state")
-            made = [(output.role, graph.types[output.name]) for output in graph.outputs]
-            caches += count * _total(type_ for role, type_ in made if role == "cache")
-            gradients += count * _total(type_ for role, type_ in made if role == "gradient")
+            mapped, count = program.graphs[call.text("body")], call.integer("count")
+            own = {
+                role: [
+                    value.name
+                    for value in mapped.graph.inputs
+                    if value.role == role and value.name not in elsewhere[mapped.graph.name]
+                ]
+                for role in ("weight", "state")
+            }
+            made = {
+                role: [output.name for output in mapped.graph.outputs if output.role == role]
+                for role in ("cache", "gradient")
+            }
+            ep = mapping.ep
+            weights += count * _total(mapped, own["weight"], 1 if zero == 3 else ep)
+            states += count * _total(mapped, own["state"], 1 if zero else ep)
+            caches += count * _total(mapped, made["cache"])
+            gradients += count * _total(mapped, made["gradient"], 1 if zero >= 2 else ep)
     memories = [stage.memory for stage in program.stages if stage.memory is not None]
     active = sum(memory.activation_bytes + memory.saved_bytes for memory in memories)
-    hardware, mapping = program.hardware, program.mapping
-    replicas, zero = mapping.dp, 3 if mapping.streaming else mapping.zero
+    hardware, replicas = program.hardware, mapping.dp
     return MemoryFigures(
-        weights_bytes=weights * (1 if zero == 3 else replicas),
+        weights_bytes=weights * (1 if zero == 3 else weight_copies(program)),
         kv_bytes=caches * replicas * program.microbatches,
         activation_bytes=active * program.mesh.devices * replicas,
-        optimizer_bytes=states * (1 if zero else replicas),
+        optimizer_bytes=states * (1 if zero else weight_copies(program)),
         peak_core_bytes=max(memory.total_bytes for memory in memories),
         core_capacity_bytes=int(hardware.core_bytes),
         gradient_bytes=gradients * (1 if zero >= 2 else replicas),
+        dram_bytes=dram_bytes(program),
+        dram_capacity_bytes=int(dram_capacity_bytes(hardware)),
     )
 
 
-def _total(types: Iterable[TensorType]) -> int:
-    return sum(size(type_.bytes) for type_ in types)
+def _total(mapped: MappedGraph, names: Iterable[str], ep: int = 1) -> int:
+    """Bytes of some values, for every replica; `ep` of these have one by expert between them."""
+    return sum(
+        size(mapped.graph.types[name].bytes) // (ep if mapped.over_replicas(name) else 1)
+        for name in names
+    )
 
 
 def tried_figures(program: Program) -> tuple[TriedFigures, ...]:
     """The table of strategies that the search looked at."""
+    gpu = program.hardware.core.multiprocessors is not None
     return tuple(
         TriedFigures(
             dp=tried.mapping.dp,
@@ -135,6 +164,10 @@ def tried_figures(program: Program) -> tuple[TriedFigures, ...]:
             recompute=tried.mapping.recompute,
             zero=tried.mapping.zero,
             streaming=tried.mapping.streaming,
+            weights_in=_place(
+                "off-wafer" if tried.mapping.streaming else tried.mapping.weights, gpu
+            ),
+            cache_in=_place(tried.mapping.cache, gpu),
         )
         for tried in program.tried
     )
@@ -142,7 +175,7 @@ def tried_figures(program: Program) -> tuple[TriedFigures, ...]:
 
 def infeasibilities(program: Program) -> tuple[Infeasibility, ...]:
     """What is short: memory of the fullest core of a stage, or room for the rectangles."""
-    return (*_short_memory(program), *_short_room(program))
+    return (*_short_memory(program), *short_dram(program), *_short_room(program))
 
 
 def _short_memory(program: Program) -> Iterator[Infeasibility]:

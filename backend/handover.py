@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from .collectives import Line, all_gather
 from .extents import Number, block_bytes, ceil_div
 from .network import Fabric, Flows, bound_s, fabric_of
 from .workload import PieceCosts
+
+if TYPE_CHECKING:
+    from .flit_network import FlitNetwork
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,18 @@ def _spread(
 
 
 def handovers(
-    program: Program, pieces: Mapping[str, PieceCosts], contended: bool
+    program: Program,
+    pieces: Mapping[str, PieceCosts],
+    contended: bool,
+    network: "FlitNetwork | None" = None,
 ) -> list[Handover]:
     """The hand-overs between neighbouring stages of one replica: one for every transfer from the
     stage before, or, backward, from the stage behind; the last stage's neighbour is the first.
 
     With `contended` those of all replicas and stages that stay on a wafer are in flight together,
     forward ones and backward ones each, as they are when micro-batches follow each other;
-    otherwise, and where stages are not placed, each has the wafer to itself.
+    otherwise, and where stages are not placed, each has the wafer to itself. What is in flight is
+    simulated by a `network`, if there is one.
     """
     found: list[Handover] = []
     for way in ("forward", "backward"):
@@ -83,7 +91,7 @@ def handovers(
         here = [t for t in passed if not _leaves_island(program, t)]
         if outside := [t for t in passed if t not in here]:
             found.extend(_over_links(program, outside))
-        found.extend(_on_wafer(program, pieces, here, contended))
+        found.extend(_on_wafer(program, pieces, here, contended, network))
     return found
 
 
@@ -184,7 +192,11 @@ def _over_link(
 
 
 def _on_wafer(
-    program: Program, pieces: Mapping[str, PieceCosts], passed: Sequence[Transfer], contended: bool
+    program: Program,
+    pieces: Mapping[str, PieceCosts],
+    passed: Sequence[Transfer],
+    contended: bool,
+    network: "FlitNetwork | None",
 ) -> list[Handover]:
     """Hand-overs over the links of a wafer's cores."""
     if not passed:
@@ -202,18 +214,21 @@ def _on_wafer(
     joined = [together(pair) for pair in per_pair]
     ends = alone
     if contended and placed:
-        from .network_fluid import fluid
-
-        sampled = _meeting(joined)
-        finished = fluid(fabric, together(sampled))
-        marks = np.cumsum([0, *(len(flows) for flows in sampled)])
-        ends = [float(finished[a:b].max()) for a, b in pairwise(marks)]
+        ends = _ends_together_s(fabric, joined, network)
+    elif network is not None:
+        arrivals = [[network.finish_s(fabric, _one_line(flows)) for flows in p] for p in per_pair]
+        ends = [max(float(each.max()) for each in of_one) for of_one in arrivals]
     found: list[Handover] = []
     for transfer, block, flows, end, least in zip(passed, blocks, joined, ends, alone, strict=True):
         words = np.ceil(block / core.router.width_bytes)
         launches, spread = _spread(hardware, words, float(program.mesh.columns), layout)
         software_s = float((1 + launches) * core.software.launch_cycles / core.clock_hz)
-        fixed_s = software_s + float(spread / core.clock_hz)
+        alone_s = fixed_s = software_s + float(spread / core.clock_hz)
+        if network is not None and layout == "matvec":
+            from .flit_costs import gathered_cycles
+
+            gathered = gathered_cycles(hardware, network, float(words), program.mesh.columns)
+            fixed_s = max(fixed_s, software_s + gathered / core.clock_hz)
         crossings = _crossings(program, transfer)
         word_hops = word_hops_of(flows, core.router.width_bytes) / program.mapping.dp
         found.append(
@@ -221,7 +236,7 @@ def _on_wafer(
                 source=transfer.source,
                 target=transfer.target,
                 seconds=max(end, least) + fixed_s,
-                alone_s=least + fixed_s,
+                alone_s=least + alone_s,
                 software_s=software_s,
                 word_hops=crossings * word_hops,
                 flows=crossings * len(flows),
@@ -232,11 +247,25 @@ def _on_wafer(
     return found
 
 
+def _ends_together_s(
+    fabric: Fabric, joined: Sequence[Flows], network: "FlitNetwork | None"
+) -> list[float]:
+    """When the last flow of each set has arrived, all sent at once."""
+    from .network_fluid import fluid
+
+    sampled = meeting(joined)
+    every = together(sampled)
+    finished = fluid(fabric, every) if network is None else network.finish_s(fabric, every)
+    marks = np.cumsum([0, *(len(flows) for flows in sampled)])
+    return [float(finished[a:b].max()) for a, b in pairwise(marks)]
+
+
 def _fabric(program: Program, placed: bool) -> Fabric:
-    """The wafer's network; where stages are not placed, one with room for two side by side."""
+    """The network of all wafers, one below the other; where stages are not placed, of one with room
+    for two side by side."""
     fabric = fabric_of(program.hardware.wafer)
     if placed:
-        return fabric
+        return replace(fabric, rows=fabric.rows * program.hardware.wafers)
     return replace(fabric, columns=max(fabric.columns, 2 * program.mapping.region[1]))
 
 
@@ -275,7 +304,7 @@ def _pair_flows(program: Program, transfer: Transfer, block: float) -> list[Flow
     return [_flows(program, a, b, block) for a, b in pairs]
 
 
-def _meeting(pairs: Sequence[Flows]) -> list[Flows]:
+def meeting(pairs: Sequence[Flows]) -> list[Flows]:
     """Of flows that stay in their row or column only those in the rows and columns where a pair
     begins: other lines repeat what meets there. Flows that turn are kept."""
     in_row = [(flows.source_row == flows.target_row).all() for flows in pairs]
@@ -306,8 +335,8 @@ def _one_line(flows: Flows) -> Flows:
 
 
 def _flows(program: Program, source: Rectangle, target: Rectangle, block: float) -> Flows:
-    """Every core's block to the same place of the next rectangle; in `matvec`, where a row holds
-    the same block in every column, one core of each row sends."""
+    """Every core's block to the same place of the next rectangle, which is on the same wafer; in
+    `matvec`, where a row holds the same block in every column, one core of each row sends."""
     mesh = program.mesh
     if program.mapping.layout == "matmul":
         row, column = np.divmod(np.arange(mesh.rows * mesh.columns), mesh.columns)
@@ -315,6 +344,7 @@ def _flows(program: Program, source: Rectangle, target: Rectangle, block: float)
     else:
         row = np.arange(mesh.rows)
         from_column, to_column = _sending_columns(mesh.columns, source, target, row)
+    row = row + source.island * program.hardware.wafer.core_rows
     return Flows(
         source_row=source.row + row,
         source_column=source.column + from_column,

@@ -14,12 +14,13 @@ from ..ir.expression import Work
 from ..ir.graph import Op
 from ..ir.hardware import Core
 from ..ir.kinds import Indices, indices_of
+from ..ir.mapped import EXPERTS
 from ..ir.operators.chosen import chosen_letters, forward_equation
 from ..ir.operators.differentiated import forward_of
 from ..ir.operators.experts import share
 from ..ir.operators.load import busiest, experts_touched, load_of
 from .core import CoreWork, compute_dtype, map_work, matrix_dtype, product_work
-from .extents import Number, ceil_div
+from .extents import Number, Sizes, ceil_div
 
 MOVE = Work(arithmetic=1, functions=0)
 INDEXED = Work(arithmetic=2, functions=0)
@@ -39,6 +40,8 @@ class Kernel:
     """The sizes of the letters over all cores."""
     taken: Number = 1.0
     """The part of the result that is ever read; only that is made."""
+    replicas: Number = 1.0
+    """That divide the experts of a product; each has tokens of its own."""
 
     @property
     def indices(self) -> Indices:
@@ -57,6 +60,11 @@ class Kernel:
 
     def product(self, m: Number, n: Number, k: Number) -> CoreWork:
         return product_work(self.core, matrix_dtype(self.core, self.op.type.dtype), m, n, k)
+
+
+def replicas_of(op: Op, sizes: Sizes) -> Number:
+    """Replicas that divide the experts of an operator among them."""
+    return sizes.get(EXPERTS, 1) if op.attributes.get("spread") else 1
 
 
 def added(parts: Iterable[CoreWork]) -> CoreWork:
@@ -183,6 +191,7 @@ def _touched(kernel: Kernel) -> tuple[Number, Number]:
     (_, choice, _), total = kernel.indices.operands, kernel.op.integer("total")
     own = chosen_letters(kernel.op)
     tokens, chosen = kernel.extent(x for x in choice if x not in own), kernel.extent(own)
+    tokens = tokens * kernel.replicas
     held = kernel.extent(kernel.op.text("expert"))
     crowded = chosen * _crowding(kernel, held)
     every = np.vectorize(lambda t, k: experts_touched(t, k, total))(tokens, crowded)
@@ -215,29 +224,44 @@ def experts_taken(kernel: Kernel) -> Number:
     return np.minimum(1.0, np.maximum(_touched(kernel)[0], 1.0) / held)
 
 
-def _chosen_gradients(kernel: Kernel) -> CoreWork:
-    """The same products, of which the tokens are what is summed."""
+def _as_forward(kernel: Kernel) -> Kernel:
+    """A product of chosen matrices, or that whose matrices a gradient is of."""
+    if kernel.op.kind == "chosen_matmul":
+        return kernel
     attributes = {**kernel.op.attributes, "indices": forward_equation(kernel.op)}
-    return _chosen_products(replace(kernel, op=replace(kernel.op, attributes=attributes)), True)
+    return replace(kernel, op=replace(kernel.op, attributes=attributes))
 
 
-def _chosen_products(kernel: Kernel, gradient: bool = False) -> CoreWork:
+def chosen_product(kernel: Kernel) -> tuple[Number, Number, Number, Number]:
+    """The sizes (m, n, k) of the product of one of the busiest core's experts with its tokens,
+    and how many such experts a step touches, one at least. Of gradients of matrices the tokens are
+    what is summed."""
+    gradient, kernel = kernel.op.kind == "chosen_matmul_grad", _as_forward(kernel)
+    (_, _, weights), result = kernel.indices.operands, kernel.indices.result
+    touched, batch = _touched(kernel)
+    m = np.maximum(1.0, ceil_div(np.round(batch, _DIGITS), 1.0))
+    n = kernel.extent(c for c in weights if c in result)
+    k = kernel.extent(c for c in weights if c not in result and c != kernel.op.text("expert"))
+    count = np.maximum(touched, 1.0)
+    return (k, n, m, count) if gradient else (m, n, k, count)
+
+
+def _chosen_products(kernel: Kernel) -> CoreWork:
     """The tokens of every local expert that is touched, as one batch through its matrix.
 
     A core that holds few experts is touched in some steps and not in others; those that are set
     the pace, so time counts one expert at least, of the busiest core, while energy counts the
     average of all cores.
     """
-    op, (_, choice, weights), result = kernel.op, kernel.indices.operands, kernel.indices.result
-    touched, batch = _touched(kernel)
-    m = np.maximum(1.0, ceil_div(np.round(batch, _DIGITS), 1.0))
-    n = kernel.extent(c for c in weights if c in result)
-    k = kernel.extent(c for c in weights if c not in result and c != op.text("expert"))
-    one = kernel.product(k, n, m) if gradient else kernel.product(m, n, k)
+    *shape, touched = chosen_product(kernel)
+    one = kernel.product(*shape)
+    tokens = shape[2] if kernel.op.kind == "chosen_matmul_grad" else shape[0]
+    kernel = _as_forward(kernel)
+    op, choice = kernel.op, kernel.indices.operands[1]
     experts = int(kernel.whole[op.text("expert")])
     part = float(share(op, experts, _chosen_experts(kernel)) / experts)
-    rows = kernel.extent(choice) * kernel.extent(op.text("expert")) * part
-    return replace(times(one, rows / m), cycles=one.cycles * np.maximum(touched, 1.0))
+    rows = kernel.extent(choice) * kernel.replicas * kernel.extent(op.text("expert")) * part
+    return replace(times(one, rows / tokens), cycles=one.cycles * touched)
 
 
 def _backward(kind: str, forward: Callable[[Kernel], CoreWork]) -> Callable[[Kernel], CoreWork]:
@@ -283,7 +307,7 @@ KERNELS: Mapping[str, Callable[[Kernel], CoreWork]] = {
     "convolve": _convolved,
     "scan": _scanned,
     "chosen_matmul": _chosen_products,
-    "chosen_matmul_grad": _chosen_gradients,
+    "chosen_matmul_grad": _chosen_products,
     "scan_grad": _backward("scan", _scanned),
     "convolve_grad": _backward("convolve", _convolved),
     "update": _updated,

@@ -67,6 +67,41 @@ def all_reduce(hardware: Hardware, bytes_: Number, islands: Number, sharing: Num
     return Passage(seconds, sent * energy_j_per_byte(hardware))
 
 
+def all_to_all(hardware: Hardware, leaving: Number, islands: Number) -> Passage:
+    """What each of some neighbouring wafers sends to the others, to each as much and `leaving` in
+    all: as long as the busiest link takes, that in the middle of the ring or of the part of it."""
+    n, step_s = np.asarray(islands, dtype=float), _step_s(hardware)
+    if hardware.switch is not None:
+        busiest, far = leaving, 1.0 * (n > 1)
+    else:
+        closed = n == hardware.wafers
+        to_each = leaving / np.maximum(n - 1, 1)
+        busiest = to_each * np.where(closed, np.ceil(n * n / 8), np.floor(n * n / 4))
+        far = np.where(closed, np.floor(n / 2), n - 1)
+    mean_hops = np.where(far > 1, (far + 1) / 2, far)
+    energy_j = n * leaving * mean_hops * energy_j_per_byte(hardware)
+    return Passage(busiest / bytes_per_s(hardware) + far * step_s, energy_j)
+
+
+def exchanged(hardware: Hardware, pairs: Sequence[tuple[int, int, float]]) -> Passage:
+    """Bytes between pairs of wafers, all at once: as long as the busiest link takes. Raises
+    ValueError for wafers without links."""
+    between: dict[tuple[int, int], float] = {}
+    for source, target, bytes_ in pairs:
+        between[source, target] = between.get((source, target), 0.0) + bytes_
+    carried: dict[tuple[str, int], float] = {}
+    energy_j = far = 0.0
+    for (source, target), bytes_ in between.items():
+        used = _links(hardware, source, target)
+        for link in used:
+            carried[link] = carried.get(link, 0.0) + bytes_
+        count = float(np.asarray(hops(hardware, source, target)))
+        far = max(far, count)
+        energy_j += bytes_ * count * energy_j_per_byte(hardware)
+    busiest = max(carried.values(), default=0.0)
+    return Passage(busiest / bytes_per_s(hardware) + far * _step_s(hardware), energy_j)
+
+
 def hops(hardware: Hardware, source: Number, target: Number) -> Number:
     """Links between two wafers; through a switch there is one."""
     if hardware.switch is not None:

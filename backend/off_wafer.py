@@ -33,7 +33,7 @@ def waiting_s(program: Program, graph: Graph, working_s: float) -> float:
     """Seconds that a run of a graph waits for its stream, beside what it works."""
     bytes_ = streamed(graph)
     way = _way(program)
-    each = piece_s(way, working_s, bytes_.coming, bytes_.leaving, _sharing(program))
+    each = piece_s(way, working_s, bytes_.coming, bytes_.leaving, stages_of_a_wafer(program))
     return float(each) - working_s
 
 
@@ -47,7 +47,7 @@ def unhidden_s(program: Program) -> float:
     ]
     first = next((bytes_.coming for bytes_ in graphs if bytes_.coming), 0.0)
     last = next((bytes_.leaving for bytes_ in graphs[::-1] if bytes_.leaving), 0.0)
-    return float(ends_s(_way(program), first, last, _sharing(program)))
+    return float(ends_s(_way(program), first, last, stages_of_a_wafer(program)))
 
 
 def stream_energy_j(program: Program, graph: Graph) -> float:
@@ -62,7 +62,7 @@ def _way(program: Program) -> OffWafer:
     return way
 
 
-def _sharing(program: Program) -> float:
+def stages_of_a_wafer(program: Program) -> float:
     """Stages of a wafer that stream at the same time."""
     stages: dict[int, set[int]] = {}
     for at, stage in enumerate(program.stages):

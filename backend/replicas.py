@@ -6,7 +6,8 @@ each with the n-th part of the bytes (Thakur et al., IJHPCA 2005, section 4.4).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from ..ir.program import Program, Rectangle
 from . import switched
 from .core import compute_dtype, map_work
 from .extents import Number
-from .handover import together, word_hops_of
+from .handover import meeting, together, word_hops_of
 from .network import Flows, bound_s, fabric_of
+
+if TYPE_CHECKING:
+    from .flit_network import FlitNetwork
 
 ADD = Work(arithmetic=1, functions=0)
 
@@ -40,52 +44,91 @@ class GradientSum:
     link_energy_j: float = 0.0
     """Of links between wafers or to switches, of all replicas."""
 
+    def and_then(self, other: "GradientSum") -> "GradientSum":
+        """Both, one after the other."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return GradientSum(*(first + second for first, second in pairs))
+
 
 def least_cycles(
-    hardware: Hardware, gradients: Number, replicas: Number, rows: Number, columns: Number
+    hardware: Hardware,
+    gradients: Number,
+    replicas: Number,
+    rows: Number,
+    columns: Number,
+    rings: Number = 1,
 ) -> Number:
     """Cycles that summing a core's `gradients` (bytes) takes at least: at every step all cores of
-    a row, or of a column, send over one link; through switches what it does take."""
+    a row, or of a column, send over one link; through switches what it does take. `rings` of so
+    many replicas each, which stand in turn, sum at the same time."""
     if floor_of(hardware).switched:
-        exchange = switched.all_reduce(hardware, switched.Group(replicas, columns), gradients)
+        group = switched.Group(replicas, columns * rings)
+        exchange = switched.all_reduce(hardware, group, gradients)
         return exchange.seconds * hardware.core.clock_hz
     steps = 2 * (replicas - 1)
-    words = np.ceil(gradients / replicas / hardware.core.router.width_bytes)
+    words = rings * np.ceil(gradients / replicas / hardware.core.router.width_bytes)
     return steps * (words * np.minimum(rows, columns) + hardware.core.software.launch_cycles)
 
 
 def gradient_sum(
-    program: Program, places: Sequence[Rectangle], gradients: float, dtype: str, contended: bool
+    program: Program,
+    places: Sequence[Rectangle],
+    gradients: float,
+    dtype: str,
+    contended: bool,
+    network: "FlitNetwork | None" = None,
+    of_experts: float = 0.0,
 ) -> GradientSum:
     """Summing `gradients` bytes of `dtype` in each core of a stage over its replicas.
 
     With `contended` the exchanges of all pairs of replicas are in flight together; otherwise each
-    has the wafer to itself. Replicas without places stand side by side in a row. Streamed gradients
-    leave their wafer anyway, and are summed on their way to the memory where the optimizer runs.
+    has the wafer to itself; a `network`, if there is one, simulates them together. Replicas without
+    places stand side by side in a row. Streamed gradients leave their wafer anyway, and are summed
+    on their way to the memory where the optimizer runs.
     """
-    replicas, hardware = program.mapping.dp, program.hardware
-    if replicas == 1 or gradients == 0:
+    if of_experts == 0:
+        return _sum_of(program, [places], gradients, dtype, contended, network)
+    ep = program.mapping.ep
+    alike = [places[first::ep] for first in range(ep)]
+    whole = _sum_of(program, [places], gradients - of_experts, dtype, contended, network)
+    return whole.and_then(_sum_of(program, alike, of_experts, dtype, contended, network))
+
+
+def _sum_of(
+    program: Program,
+    rings: Sequence[Sequence[Rectangle]],
+    gradients: float,
+    dtype: str,
+    contended: bool,
+    network: "FlitNetwork | None",
+) -> GradientSum:
+    """The sum over the replicas of each of some rings, which do so at the same time."""
+    hardware = program.hardware
+    if program.mapping.dp == len(rings) or gradients == 0:
         return GradientSum()
     if floor_of(hardware).switched:
-        return _through_switches(program, gradients)
-    here, islands = _by_island(places)
-    if program.mapping.streaming:
-        return _on_wafer(program, here, gradients, dtype, contended)
-    if islands > 1:
-        inner = _on_wafer(program, here, gradients, dtype, contended)
-        return _over_islands(program, inner, gradients, places)
-    return _on_wafer(program, places, gradients, dtype, contended)
+        return _through_switches(program, gradients, len(rings))
+    split = [_by_island(places) for places in rings]
+    here, islands = [own for own, _ in split], max(count for _, count in split)
+    if program.mapping.streaming or islands > 1:
+        inner = _on_wafer(program, here, gradients, dtype, contended, network)
+        if program.mapping.streaming:
+            return inner
+        return _over_islands(program, inner, gradients, rings)
+    return _on_wafer(program, rings, gradients, dtype, contended, network)
 
 
-def _through_switches(program: Program, gradients: float) -> GradientSum:
-    """Groups of devices at the same place of all replicas; all groups of a stage work at once."""
+def _through_switches(program: Program, gradients: float, rings: int) -> GradientSum:
+    """Groups of devices at the same place of all replicas of a ring; all groups of a stage work at
+    once."""
     hardware, columns = program.hardware, program.mapping.region[1]
-    group = switched.Group(program.mapping.dp, columns)
+    replicas = program.mapping.dp // rings
+    group = switched.Group(replicas, columns * rings)
     exchange = switched.all_reduce(hardware, group, gradients)
     return GradientSum(
         seconds=float(exchange.seconds),
-        flows=2 * (program.mapping.dp - 1) * program.mapping.dp * columns,
-        link_energy_j=columns * float(switched.energy_j(hardware, exchange)),
+        flows=2 * (replicas - 1) * program.mapping.dp * columns,
+        link_energy_j=columns * rings * float(switched.energy_j(hardware, exchange)),
     )
 
 
@@ -98,42 +141,57 @@ def _by_island(places: Sequence[Rectangle]) -> tuple[list[Rectangle], int]:
 
 
 def _over_islands(
-    program: Program, inner: GradientSum, gradients: float, places: Sequence[Rectangle]
+    program: Program, inner: GradientSum, gradients: float, rings: Sequence[Sequence[Rectangle]]
 ) -> GradientSum:
     """The sums of all islands exchanged between them, behind those inside each, while other stages
     exchange theirs over the same links."""
     from . import links
 
-    whole, islands = gradients * program.mesh.devices, {place.island for place in places}
+    whole = gradients * program.mesh.devices
+    own = [{place.island for place in places} for places in rings]
+    islands = max(own, key=len)
     spans = [{place.island for place in stage.places} for stage in program.stages]
-    sharing = sum(min(own) < max(islands) and min(islands) < max(own) for own in spans)
+    spans = spans if len(rings) == 1 else [*spans, *own[1:]]
+    sharing = sum(min(span) < max(islands) and min(islands) < max(span) for span in spans)
     between = links.all_reduce(program.hardware, whole, len(islands), sharing)
     return replace(
         inner,
         seconds=inner.seconds + float(between.seconds),
-        link_energy_j=float(between.energy_j),
+        link_energy_j=len(rings) * float(between.energy_j),
     )
 
 
 def _on_wafer(
-    program: Program, places: Sequence[Rectangle], gradients: float, dtype: str, contended: bool
+    program: Program,
+    rings: Sequence[Sequence[Rectangle]],
+    gradients: float,
+    dtype: str,
+    contended: bool,
+    network: "FlitNetwork | None",
 ) -> GradientSum:
-    """A ring of the replicas on one wafer."""
+    """Rings of replicas on one wafer, all at once if `contended`."""
     hardware, rows, columns = program.hardware, *program.mapping.region
-    replicas = len(places) or program.mapping.dp
+    every = program.mapping.dp
+    replicas = max(len(places) for places in rings) or every // len(rings)
     if replicas == 1:
         return GradientSum()
     fabric = fabric_of(hardware.wafer)
-    if len(places) < replicas:
-        places = [Rectangle(0, at * columns, rows, columns) for at in range(replicas)]
-        fabric = replace(fabric, columns=max(fabric.columns, replicas * columns))
+    if not any(rings):
+        row = [Rectangle(0, at * columns, rows, columns) for at in range(every)]
+        rings = [row[first :: len(rings)] for first in range(len(rings))]
+        fabric = replace(fabric, columns=max(fabric.columns, every * columns))
     part = gradients / replicas
-    following = (*places[1:], places[0])
-    pairs = [_flows(program, a, b, part) for a, b in zip(places, following, strict=True)]
+    pairs = [
+        _flows(program, a, b, part)
+        for places in rings
+        for a, b in zip(places, (*places[1:], *places[:1]), strict=True)
+    ]
     if contended:
         step_s = bound_s(fabric, together(pairs))
     else:
         step_s = max(bound_s(fabric, flows) for flows in pairs)
+    if network is not None:
+        step_s = max(step_s, float(network.finish_s(fabric, together(meeting(pairs))).max()))
     steps, core = 2 * (replicas - 1), hardware.core
     elements = np.ceil(part / DTYPE_BYTES[dtype])
     adding = map_work(core, compute_dtype(core, dtype), elements, ADD).cycles * (replicas - 1)
@@ -143,7 +201,9 @@ def _on_wafer(
         seconds=steps * step_s + compute_s + software_s,
         compute_s=compute_s,
         software_s=software_s,
-        word_hops=steps * sum(word_hops_of(f, core.router.width_bytes) for f in pairs) / replicas,
+        word_hops=steps
+        * sum(word_hops_of(f, core.router.width_bytes) for f in pairs)
+        / (replicas * len(rings)),
         flows=steps * sum(len(flows) for flows in pairs),
     )
 

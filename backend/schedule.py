@@ -15,8 +15,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .extents import Number
-
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
@@ -84,25 +82,6 @@ class Timeline:
             return np.zeros(len(self.starts_s), np.int64)
         ones = np.ones((len(self.starts_s), int(self.tasks.chunk.max()) + 1))
         return self.tasks.most_saved(ones).astype(np.int64)
-
-    @cached_property
-    def busy_s(self) -> Floats:
-        """What each stage works: (stages,)."""
-        return (self.ends_s - self.starts_s).sum(axis=1)
-
-    @property
-    def idle_s(self) -> Floats:
-        """What each stage waits from the first start to the last end of all: (stages,); of it
-        `first_idle_s` for its first task and `last_idle_s` behind its last one."""
-        return self.makespan_s - self.busy_s
-
-    @property
-    def first_idle_s(self) -> Floats:
-        return self.starts_s[:, 0]
-
-    @property
-    def last_idle_s(self) -> Floats:
-        return self.makespan_s - self.ends_s[:, -1]
 
 
 def timeline(pipeline: Pipeline, schedule: Schedule = "1f1b") -> Timeline:
@@ -259,39 +238,3 @@ def in_flight(stages: int, chunks: int, microbatches: int, schedule: Schedule = 
     through one part: (stages,). Raises ValueError as `timeline` does."""
     warm_up = _warm_up(stages, chunks, microbatches, schedule)
     return np.minimum(warm_up + 1, microbatches * chunks)
-
-
-def makespan_s(
-    chain_s: Number,
-    pace_s: Number,
-    stages: Number,
-    chunks: Number,
-    microbatches: Number,
-    *,
-    trains: bool = True,
-    passing_s: Number = 0.0,
-    last_s: Number = 0.0,
-    least_part_s: Number = 0.0,
-) -> Number:
-    """A bound on what `timeline` finds, but for GPipe: numbers, or arrays over many pipelines.
-
-    chain_s: all parts for one micro-batch, forward and backward, without passing; pace_s: the
-    slowest stage's share of that. Where known, at least: passing_s, of one hand-over and its way
-    back together; last_s, the last stage's share; least_part_s, the shortest forward pass of a
-    part and the shortest backward pass. It is what inference without chunks takes where all
-    hand-overs are equal (a flow shop of equal jobs), and training where all parts are, and nothing
-    is passed.
-    """
-    chain = chain_s + (stages * chunks - 1) * passing_s
-    if trains:
-        # Before the slowest stage begins and when it has ended, others work; and it waits for those
-        # behind it where they take longer than its own warm-up, or than what it does from its last
-        # forward task on. That is least where it is the first and all others are behind it.
-        waits = 2 * chain_s - (stages + 1) * pace_s + (stages - 1) * passing_s
-    else:
-        waits = chain - pace_s + (microbatches - 1) * np.maximum(0.0, passing_s - pace_s)
-    alone = np.where(np.asarray(chunks) == 1, np.maximum(waits, 0.0), 0.0)
-    # The last stage begins behind one part of each other stage, and ends before as many.
-    others = (stages - 1) * (least_part_s + passing_s)
-    last = microbatches * np.maximum(last_s, chunks * least_part_s) + others
-    return np.maximum(np.maximum(chain, microbatches * pace_s + alone), last)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir.hardware import Hardware
+from ..ir.hardware import Edge, Hardware, Wafer
 from ..ir.technology import Memory
 from .extents import Number
 
@@ -29,24 +29,46 @@ class OffWafer:
     """Infinite where nothing is said of what is behind the ports."""
 
 
-def off_wafer(hardware: Hardware) -> OffWafer | None:
-    """The ports of a wafer and the external memories behind them, no faster than either; all ports
-    where no such memory is stated. None without ports."""
-    wafer = hardware.wafer
+@dataclass(frozen=True)
+class EdgeWay:
+    """The ports of one edge of a wafer, and the external memories behind them if any are stated."""
+
+    edge: Edge
+    bytes_per_s: float
+    """No faster than the ports, nor than the memories."""
+    port_energy_j_per_byte: float
+    memory_energy_j_per_byte: float
+
+
+def edge_ways(wafer: Wafer) -> list[EdgeWay]:
+    """Every edge with ports and external memories behind them, all edges with ports where no such
+    memory is stated."""
     memories = [memory for memory in wafer.memories if memory.kind == "external"]
     edges = {memory.via for memory in memories} or {io.edge for io in wafer.io}
-    bytes_per_s = joules_per_s = 0.0
-    for edge in edges:
+    found: list[EdgeWay] = []
+    known: list[Edge] = [io.edge for io in wafer.io if io.edge in edges]
+    for edge in dict.fromkeys(known):
         ports = [io for io in wafer.io if io.edge == edge]
         behind = [memory for memory in memories if memory.via == edge]
         through = sum(io.ports * io.bandwidth_bytes_per_s for io in ports)
         rate = min(through, _sustained_bytes_per_s(behind))
         if rate > 0:
             each = sum(io.ports * io.bandwidth_bytes_per_s * io.energy_j_per_byte for io in ports)
-            bytes_per_s += rate
-            joules_per_s += rate * (each / through + _energy_j_per_byte(behind))
+            found.append(EdgeWay(edge, rate, each / through, _energy_j_per_byte(behind)))
+    return found
+
+
+def off_wafer(hardware: Hardware) -> OffWafer | None:
+    """All ways over the edges of a wafer together; None without ports."""
+    ways = edge_ways(hardware.wafer)
+    memories = [memory for memory in hardware.wafer.memories if memory.kind == "external"]
+    bytes_per_s = sum(way.bytes_per_s for way in ways)
     if bytes_per_s == 0:
         return None
+    joules_per_s = sum(
+        way.bytes_per_s * (way.port_energy_j_per_byte + way.memory_energy_j_per_byte)
+        for way in ways
+    )
     return OffWafer(
         bytes_per_s=bytes_per_s,
         latency_s=max((memory.latency_s for memory in memories), default=0.0),

@@ -9,18 +9,24 @@ gradients of layers come out of it; a pipeline sums when its stages are done.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..ir.graph import Op
 from ..ir.program import Program, Visit, Way
 from ..ir.result import Fidelity
+from .exchange import places_of
 from .fluid import GraphRun, bounded_run, graph_run
 from .handover import Handover, handovers
+from .in_dram import InDram, uses_dram
 from .off_wafer import unhidden_s, waiting_s
 from .replicas import GradientSum, gradient_sum
 from .schedule import Pipeline, Timeline, timeline
 from .workload import PieceCosts, pieces_of
+
+if TYPE_CHECKING:
+    from .flit_network import FlitNetwork
 
 Breakdown = dict[str, float]
 COMPONENTS: tuple[str, ...] = ("compute_s", "software_s", "noc_s", "memory_s")
@@ -33,13 +39,15 @@ class Timing:
     program: Program
     fidelity: Fidelity
     known: Mapping[str, PieceCosts] | None = None
+    network: "FlitNetwork | None" = None
+    """That is asked how long phases of the network take, in place of closed forms and `fluid`."""
 
     @cached_property
     def pieces(self) -> Mapping[str, PieceCosts]:
         program = self.program
         streaming = program.mapping.streaming and program.workload.phase == "train"
         return self.known or pieces_of(
-            program.hardware, program.graphs, program.mesh.sizes, streaming
+            program.hardware, program.graphs, program.mesh.sizes, streaming, places_of(program)
         )
 
     @cached_property
@@ -51,35 +59,61 @@ class Timing:
     def _run(self, piece: PieceCosts) -> GraphRun:
         if self.fidelity == "bound":
             return bounded_run(piece.mapped, piece.costs, piece.bound)
-        return graph_run(piece.mapped, piece.costs)
+        if self.network is None:
+            return graph_run(piece.mapped, piece.costs)
+        from .flit_costs import SimulatedCosting
+
+        return graph_run(piece.mapped, SimulatedCosting.of(piece, self.network).costs())
 
     @cached_property
     def handovers(self) -> list[Handover]:
-        contended = self.fidelity == "fluid" and self.program.microbatches > 1
-        return handovers(self.program, self.pieces, contended)
+        contended = self.fidelity != "bound" and self.program.microbatches > 1
+        return handovers(self.program, self.pieces, contended, self.network)
 
     @cached_property
     def gradient_sums(self) -> list[GradientSum]:
         """What it takes to sum every stage's gradients over the replicas once."""
         program = self.program
+        made = [
+            [
+                (call.integer("count"), self.pieces[call.text("body")].memory)
+                for call in (stage.calls if program.workload.phase == "train" else ())
+            ]
+            for stage in program.stages
+        ]
         return [
             gradient_sum(
                 program,
                 stage.places,
-                sum(
-                    call.integer("count") * float(self.pieces[call.text("body")].memory.gradients)
-                    for call in stage.calls
-                ),
+                sum(count * float(memory.gradients) for count, memory in own),
                 program.workload.dtype,
-                contended=self.fidelity == "fluid",
+                contended=self.fidelity != "bound",
+                network=self.network,
+                of_experts=sum(count * float(memory.expert_gradients) for count, memory in own),
             )
-            for stage in program.stages
+            for stage, own in zip(program.stages, made, strict=True)
         ]
+
+    def ask(self) -> None:
+        """Ask the network for every phase, before it can answer."""
+        _ = self.runs, self.handovers, self.gradient_sums
 
     def times(self, call: Op) -> int:
         """How often one replica runs a call's graph in a step."""
         once = self.program.way(call) == "update"
         return (1 if once else self.program.microbatches) * call.integer("count")
+
+    @cached_property
+    def in_dram(self) -> InDram | None:
+        """What lies in DRAM, if anything does."""
+        return InDram(self.program, self.pieces) if uses_dram(self.program) else None
+
+    @property
+    def memory(self) -> str:
+        """The memory that a step waits for, in words."""
+        if self.in_dram is not None:
+            return self.in_dram.dram.where
+        return f"streamed weights through the ports of {self.program.hardware.wafer.name}"
 
     # Visits.
 
@@ -87,12 +121,13 @@ class Timing:
         """Exposed seconds of one micro-batch in a visit of a stage, or of its optimizer."""
         total = dict.fromkeys(COMPONENTS, 0.0)
         for call in visit.calls:
-            add(total, self._call(call))
+            add(total, self.call_parts(visit.stage, call))
         self._wait_for_replicas(visit, total)
         return total
 
-    def _call(self, call: Op) -> Breakdown:
-        """Seconds of a call, by component; of `memory_s` what it waits for streamed weights."""
+    def call_parts(self, stage: int, call: Op) -> Breakdown:
+        """Seconds of a call, by component; of `memory_s` what it waits for streamed weights, or for
+        what lies in DRAM."""
         clock = self.program.hardware.core.clock_hz
         piece, run = self.pieces[call.text("body")], self.runs[call.text("body")]
         count = call.integer("count")
@@ -109,6 +144,9 @@ class Timing:
         if self.program.mapping.streaming:
             waiting = waiting_s(self.program, piece.mapped.graph, run.cycles / clock)
             found["memory_s"] = count * waiting
+        elif self.in_dram is not None:
+            moving = count * self.in_dram.run_s(stage, call)
+            found["memory_s"] = max(0.0, moving - sum(found.values()))
         return found
 
     def _wait_for_replicas(self, visit: Visit, total: Breakdown) -> None:
@@ -213,10 +251,17 @@ class Timing:
             longest = self.timeline.makespan_s
             bubble = max(0.0, longest - sum(total.values()))
         add(total, self.update_breakdown)
-        if self.program.mapping.streaming:
-            add(total, {"memory_s": unhidden_s(self.program)})
+        add(total, {"memory_s": self.first_s})
         gradients = max((self._exposed(at) for at in range(len(self.gradient_sums))), default=0.0)
         return total | {"bubble_s": bubble} | ({"gradients_s": gradients} if gradients else {})
+
+    @cached_property
+    def first_s(self) -> float:
+        """Seconds of the first weights on their way from another memory, which nothing hides; where
+        gradients go back there, of the last ones too."""
+        if self.program.mapping.streaming:
+            return unhidden_s(self.program)
+        return 0.0 if self.in_dram is None else self.in_dram.first_s
 
     def _exposed(self, at: int) -> float:
         """Seconds that summing a stage's gradients adds to the step."""

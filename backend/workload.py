@@ -12,8 +12,11 @@ from ..ir.hardware import Hardware
 from ..ir.mapped import MappedGraph
 from .bound import GraphBound, graph_bound
 from .cost import Costing, OpCost
+from .dram_traffic import Moved, moved_of
+from .exchange import Places
 from .extents import Number, Sizes, block_bytes
 from .memory import GraphMemory, graph_memory, held_elsewhere
+from .query_blocks import scores_room
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,16 @@ class PieceCosts:
     """Weights that it reads where another piece holds them."""
     streaming: bool = False
     """Whether weights come from off the wafer as they are read, and gradients leave it."""
+    places: Places = ()
+    """Where the replicas that divide experts lie, if that is known."""
+
+    @property
+    def costing(self) -> Costing:
+        return Costing(self.hardware, self.mapped, self.sizes, self.streaming, self.places)
 
     @cached_property
     def costs(self) -> list[OpCost]:
-        return Costing(self.hardware, self.mapped, self.sizes, self.streaming).costs()
+        return self.costing.costs()
 
     @cached_property
     def bound(self) -> GraphBound:
@@ -38,7 +47,18 @@ class PieceCosts:
 
     @cached_property
     def memory(self) -> GraphMemory:
-        return graph_memory(self.mapped, self.sizes, self.elsewhere)
+        scores = scores_room(self.hardware)
+        return graph_memory(self.mapped, self.sizes, self.elsewhere, scores)
+
+    @cached_property
+    def moved(self) -> Moved:
+        """Bytes between the fullest core and DRAM in one run, of what lies there."""
+        return moved_of(self.hardware.core, self.mapped, self.sizes)
+
+    @cached_property
+    def moved_whole(self) -> Moved:
+        """Bytes between all cores together and DRAM, each byte counted once."""
+        return moved_of(self.hardware.core, self.mapped, dict.fromkeys(self.sizes, 1))
 
     @cached_property
     def carried_bytes(self) -> Number:
@@ -57,10 +77,11 @@ def pieces_of(
     graphs: Mapping[str, MappedGraph],
     sizes: Sizes,
     streaming: bool = False,
+    places: Places = (),
 ) -> dict[str, PieceCosts]:
     """The pieces of a chain by graph name."""
     elsewhere = held_elsewhere({name: mapped.graph for name, mapped in graphs.items()})
     return {
-        name: PieceCosts(hardware, mapped, sizes, elsewhere[name], streaming)
+        name: PieceCosts(hardware, mapped, sizes, elsewhere[name], streaming, places)
         for name, mapped in graphs.items()
     }

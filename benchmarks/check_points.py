@@ -87,6 +87,8 @@ def main() -> None:
     started = perf_counter()
     space = wscc.load_hardware(options.spec)
     space.bind()
+    if not any(known.domain for known in space.parameters.values()):
+        parser.error(f"{options.spec} is one design: no parameter of it has a domain")
     print(f"{options.spec}: first point in {perf_counter() - started:.3f} s")
     points = sample(space, options.points, options.seed)
     each_s, feasible = one_by_one(space, points)

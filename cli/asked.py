@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..ir.graph import Phase
 from ..ir.pins import Pins
-from ..ir.result import Fidelity
+from ..ir.result import FLIT_BUDGET_S, Fidelity
 from .model_options import ModelOptions
 
 NocFidelity = Literal["bound", "fluid", "flit"]
@@ -35,6 +35,7 @@ class Job:
     context: int = 2048
     options: ModelOptions = field(default_factory=ModelOptions)
     fidelity: Fidelity = "fluid"
+    flit_budget_s: float = FLIT_BUDGET_S
     pins: Pins = field(default_factory=Pins)
     layers: int | None = None
     overrides: tuple[tuple[str, str], ...] = ()
@@ -51,6 +52,7 @@ class Run:
     cache: bool = True
     print_after: str | None = None
     dump_ir: str | None = None
+    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,27 @@ class Show:
     options: ModelOptions = field(default_factory=ModelOptions)
     directory: str | None = None
     cache: bool = True
+
+
+@dataclass(frozen=True)
+class Diff:
+    """`wscc diff A B`: two reports or two specs; with a `job`, runs of it on the two specs."""
+
+    before: str
+    after: str
+    talk: Talk
+    job: Job | None = None
+    cache: bool = True
+
+
+@dataclass(frozen=True)
+class Validate:
+    """`wscc validate`; `data`: a folder of measurements, else those that are carried."""
+
+    talk: Talk
+    data: str | None = None
+    cohort: str | None = None
+    directory: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,4 +147,4 @@ class Help:
     code: int
 
 
-Command = Run | Check | Fmt | Show | Cache | Noc | Verify | Help
+Command = Run | Check | Diff | Fmt | Show | Cache | Noc | Validate | Verify | Help

@@ -35,7 +35,7 @@ def check(command: Check) -> int:
     facts, compared = _facts(space, hardware), _beside_published(space.file.path, hardware)
     broken = [line for line in hardware.constraints if not line.holds]
     if command.talk.json:
-        sys.stdout.write(print_json(_report(space.name, hardware, facts, compared)))
+        sys.stdout.write(print_json(report(space, hardware)))
     else:
         sys.stdout.write("\n".join(_lines(space.name, broken, facts, compared)) + "\n")
     return 1 if broken else 0
@@ -65,16 +65,13 @@ def _beside_published(spec: Path, hardware: Hardware) -> "tuple[Compared, ...]":
     return compare(published, computed)
 
 
-def _report(
-    name: str,
-    hardware: Hardware,
-    facts: "tuple[Fact | PhysicsFact, ...]",
-    compared: "tuple[Compared, ...]",
-) -> dict[str, Any]:
+def report(space: "HardwareSpace", hardware: Hardware) -> dict[str, Any]:
+    """The object of schema `wscc.check/1` of a design of a space."""
+    facts, compared = _facts(space, hardware), _beside_published(space.file.path, hardware)
     return {
         "schema": "wscc.check/1",
         "wscc_version": __version__,
-        "name": name,
+        "name": space.name,
         "feasible": all(line.holds for line in hardware.constraints),
         "facts": {fact.key: fact.value for fact in facts if fact.label != "constraint"},
         "constraints": [asdict(line) | {"holds": line.holds} for line in hardware.constraints],

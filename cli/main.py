@@ -9,12 +9,13 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from ..ir.errors import UserError
 from .arguments import read_arguments
-from .asked import Cache, Check, Fmt, Help, Noc, Run, Show, Talk, Verify
+from .asked import Cache, Check, Diff, Fmt, Help, Noc, Run, Show, Talk, Validate, Verify
 
 DONE, INFEASIBLE, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -24,36 +25,51 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
+Asked = TypeVar("Asked")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `wscc` with `argv` (the process's arguments by default); returns the exit code."""
+    return command_line("wscc", argv, read_arguments, lambda command: command.talk, _carry_out)
+
+
+def command_line(
+    program: str,
+    argv: Sequence[str] | None,
+    read: Callable[[Sequence[str]], Asked | Help],
+    talk_of: Callable[[Asked], Talk],
+    carry_out: Callable[[Asked], int],
+) -> int:
+    """Read a program's arguments and carry them out: its exit code, whatever goes wrong."""
     verbosity = 0
     _open_what_is_closed()
     try:
-        command = read_arguments(sys.argv[1:] if argv is None else argv)
+        command = read(sys.argv[1:] if argv is None else argv)
         if isinstance(command, Help):
             code = _help(command)
         else:
-            verbosity = command.talk.verbosity
-            with _logging(command.talk):
-                code = _carry_out(command)
+            talk = talk_of(command)
+            verbosity = talk.verbosity
+            with _logging(talk):
+                code = carry_out(command)
         sys.stdout.flush()
         return code
     except UserError as error:
         return _fail(str(error), MISTAKE)
     except KeyboardInterrupt:
-        return _fail("wscc: interrupted", INTERRUPTED)
+        return _fail(f"{program}: interrupted", INTERRUPTED)
     except BrokenPipeError:
         _discard_output()
         return DONE
     except OSError as error:
         if error.filename is not None or error.errno not in _NO_ROOM:
-            return _internal(error, verbosity)
+            return _internal(program, error, verbosity)
         _discard_output()
         return _fail(f"error: standard output cannot be written: {error.strerror}", MISTAKE)
     except Exception as error:
         if _comes_from_an_interrupt(error):
-            return _fail("wscc: interrupted", INTERRUPTED)
-        return _internal(error, verbosity)
+            return _fail(f"{program}: interrupted", INTERRUPTED)
+        return _internal(program, error, verbosity)
 
 
 def _help(command: Help) -> int:
@@ -62,16 +78,24 @@ def _help(command: Help) -> int:
     return command.code
 
 
-def _carry_out(command: Run | Check | Fmt | Show | Cache | Noc | Verify) -> int:
+def _carry_out(command: Run | Check | Diff | Fmt | Show | Cache | Noc | Validate | Verify) -> int:
     match command:
         case Run():
             from .run import run
 
             return run(command)
+        case Diff():
+            from .diff import diff
+
+            return diff(command)
         case Noc():
             from .noc import noc
 
             return noc(command)
+        case Validate():
+            from .validate import validate
+
+            return validate(command)
         case Verify():
             from .verify import verify
 
@@ -126,11 +150,11 @@ def _comes_from_an_interrupt(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _internal(error: Exception, verbosity: int) -> int:
+def _internal(program: str, error: Exception, verbosity: int) -> int:
     if verbosity >= len(_LEVELS) - 1:
         traceback.print_exception(error)
     return _fail(
-        f"wscc: internal error: {type(error).__name__}: {error}\n"
+        f"{program}: internal error: {type(error).__name__}: {error}\n"
         "This is a fault of wscc, not of its input. Please report it with the command, its input "
         "files and what the same command prints with -vv.",
         INTERNAL,

@@ -58,6 +58,8 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "recompute": lambda what, text: one_of(what, text, RECOMPUTE),
     "zero": _zero,
     "streaming": lambda what, text: one_of(what, text, ("yes", "no")) == "yes",
+    "weights": lambda what, text: one_of(what, text, ("sram", "dram", "off-wafer")),
+    "cache": lambda what, text: one_of(what, text, ("sram", "dram")),
 }
 
 
@@ -69,6 +71,7 @@ def read_pins(mapping: str | None, rectangle: str | None, phase: Phase) -> Pins:
     """
     found = _read_mapping(mapping) if mapping is not None else {}
     _check_meaning(found, phase)
+    _check_places(found)
     pinned = region("--region", rectangle) if rectangle is not None else None
     tensor = found.get("tp")
     if pinned and tensor and pinned != tensor:
@@ -76,7 +79,7 @@ def read_pins(mapping: str | None, rectangle: str | None, phase: Phase) -> Pins:
             f"--region {rectangle} and --mapping tp={tensor[0]}x{tensor[1]} are the same pin "
             "and differ, expected one of them"
         )
-    names = ("dp", "pp", "microbatch", "ep", "interleave", "zero", "streaming")
+    names = ("dp", "pp", "microbatch", "ep", "interleave", "zero", "streaming", "weights", "cache")
     recompute = found.get("recompute") if phase == "train" else None
     return Pins(
         region=pinned or tensor, recompute=recompute, **{name: found.get(name) for name in names}
@@ -107,6 +110,8 @@ def _check_meaning(found: Mapping[str, Any], phase: Phase) -> None:
         "recompute": "no backward pass",
         "interleave": "chunks of layers go round the stages for the backward pass's sake",
     }
+    if phase == "train" and found.get("cache") == "dram":
+        raise UserError("--mapping cache=dram has no meaning in train: no cache is kept")
     neutral = {"zero": 0, "recompute": "none", "interleave": 1}
     for name, reason in lacks.items():
         if phase != "train" and found.get(name, neutral[name]) != neutral[name]:
@@ -116,7 +121,26 @@ def _check_meaning(found: Mapping[str, Any], phase: Phase) -> None:
             f"--mapping interleave={found['interleave']} has no meaning with pp=1: there are no "
             "other stages for chunks of layers to go round"
         )
-    if found.get("ep", 1) > 1:
+    ep, dp = found.get("ep", 1), found.get("dp")
+    if dp is not None and dp % ep:
         raise UserError(
-            f"--mapping ep={found['ep']} is not built yet: experts are split inside a region"
+            f"--mapping ep={ep} does not divide dp={dp}: ep of the dp replicas divide the experts "
+            "among them"
+        )
+
+
+def _check_places(found: dict[str, Any]) -> None:
+    """Refuse places that exclude each other; weights off the wafer are streamed."""
+    weights, streaming = found.get("weights"), found.get("streaming")
+    if weights is not None and streaming is not None and streaming != (weights == "off-wafer"):
+        raise UserError(
+            f"--mapping weights={weights},streaming={'yes' if streaming else 'no'} exclude each "
+            "other: streamed weights are off-wafer, and no others are"
+        )
+    if weights == "off-wafer":
+        found["streaming"] = True
+    if found.get("streaming") and found.get("cache") == "dram":
+        raise UserError(
+            "--mapping cache=dram cannot be had with streamed weights, whose way it would share: "
+            "weights=dram has both in DRAM"
         )

@@ -4,7 +4,6 @@ Each stage is imported when it is first needed, so that reading arguments, print
 run whose program is cached import neither torch nor ortools.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..ir.graph import Model, Part, Phase
 from ..ir.hardware import Hardware
 from ..ir.pins import Pins
 from ..ir.program import Program, Workload
-from ..ir.result import Fidelity, Infeasibility, Result
+from ..ir.result import FLIT_BUDGET_S, Fidelity, Infeasibility, Result
 from .model_options import ModelOptions
 from .pins import read_pins
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from ..frontend.hardware import HardwareSpace
     from ..frontend.model import ModelConfig
     from ..passes.verify import Verification
-
-_LOG = logging.getLogger(__name__)
 
 AfterPass = Callable[[str, str], None]
 """Called with a pass's name and the text of what it made."""
@@ -106,11 +103,17 @@ def compile(  # noqa: A001
     return compile_pinned(model, hardware, pins, seed)
 
 
-def evaluate(program: Program, fidelity: Fidelity = "fluid") -> Result:
-    """Time, energy, power and memory of a program on its hardware at a fidelity."""
+def evaluate(
+    program: Program, fidelity: Fidelity = "fluid", flit_budget_s: float = FLIT_BUDGET_S
+) -> Result:
+    """Time, energy, power and memory of a program on its hardware at a fidelity.
+
+    Raises UserError where simulating the network at `flit` would take longer than its budget, in
+    seconds of one processor.
+    """
     from ..backend.evaluate import evaluate
 
-    return _with_broken_constraints(evaluate(program, fidelity), program.hardware)
+    return _with_broken_constraints(evaluate(program, fidelity, flit_budget_s), program.hardware)
 
 
 def verify(
@@ -133,7 +136,8 @@ def verify(
 
 
 def save(result: Result, directory: str | Path, program: Program | None = None) -> None:
-    """Write report.json, and program.txt where the program is given, into a folder.
+    """Write report.json into a folder, and, where the program is given, program.txt, trace.json and
+    report.html.
 
     Raises UserError where `directory` is a file or cannot be written.
     """
@@ -141,8 +145,30 @@ def save(result: Result, directory: str | Path, program: Program | None = None) 
     from ..report import files
     from ..report.json_report import Timings, to_json
 
-    text = None if program is None else print_program(program)
-    files.save(to_json(result, Timings(), __version__), text, directory)
+    others: dict[str, str] = {}
+    if program is not None:
+        others = {"program.txt": print_program(program), **drawings(program, result)}
+    files.save(to_json(result, Timings(), __version__), others, directory)
+
+
+def drawings(program: Program, result: Result, claims: Sequence[str] = ()) -> dict[str, str]:
+    """By file name, what shows a result: report.html, with what was claimed of it, and trace.json.
+
+    What happens within the step is drawn at `bound` where the result is, else at `fluid`.
+    """
+    from ..backend.evaluate import Evaluation
+    from ..backend.tracks import trace
+    from ..backend.wafer_map import wafer_map
+    from ..report.html.page import page
+    from ..report.lines import headline
+    from ..report.trace import print_chrome
+
+    drawn = Evaluation(program, "bound" if result.fidelity == "bound" else "fluid")
+    steps = trace(drawn)
+    return {
+        "report.html": page(result, wafer_map(drawn), steps, claims),
+        "trace.json": print_chrome(steps, headline(result)),
+    }
 
 
 def read_config(path: str | Path, options: ModelOptions | None = None) -> "ModelConfig":
@@ -170,13 +196,9 @@ def read_config(path: str | Path, options: ModelOptions | None = None) -> "Model
 
 def trace(config: "ModelConfig", phase: Phase, sizes: Mapping[str, int]) -> Model:
     """The model graph of a config: symbolic where it can be, else of the given sizes."""
-    from ..frontend.model import SizesNeededError, lower_config
+    from ..frontend.model import traces
 
-    try:
-        return lower_config(config, phase)
-    except SizesNeededError as reason:
-        _LOG.info("%s is traced for its sizes only, %s: %s", config.name, dict(sizes), reason)
-        return lower_config(config, phase, sizes)
+    return traces.trace(config, phase, sizes)
 
 
 def with_load(model: Model, options: ModelOptions) -> Model:

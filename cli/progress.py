@@ -12,6 +12,7 @@ _DOING = {
     "trace": "tracing the model",
     "compile": "mapping it onto the wafer",
     "evaluate": "evaluating the program",
+    "explain": "evaluating what would help",
     "verify": "running it on virtual devices",
 }
 
@@ -24,7 +25,7 @@ class Progress:
 
     @contextmanager
     def step(self, name: str, spent: dict[str, float]) -> Iterator[None]:
-        """Time a step (`trace`, `compile`, `evaluate`, `verify`) into `spent`."""
+        """Time a step (`trace`, `compile`, `evaluate`, `explain`, `verify`) into `spent`."""
         started = perf_counter()
         if self.shown:
             from rich.console import Console

@@ -8,16 +8,17 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import __version__
 from ..ir.errors import UserError, VerificationError, nearest
 from ..ir.graph import Model, Phase
 from ..ir.program import Program, Workload
+from ..ir.result import Result
 from ..ir.store import Store, digest
-from ..ir.text import parse_model, print_model
+from ..ir.versions import code_version
 from ..report import files
 from ..report.json_report import Timings, print_json, to_json
 from . import pipeline
@@ -29,37 +30,64 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PACKAGE = Path(__file__).parents[1]
-STAGES = ("ir", "frontend", "passes", "backend")
-"""The folders whose code decides what a cached text says."""
-
 T = TypeVar("T")
 
 
 def run(command: Run) -> int:
     """Carry out `wscc --hw FILE --model CONFIG`; the exit code. Raises UserError."""
-    started = perf_counter()
-    job = command.job
     for folder in (command.directory, command.dump_ir):
         if folder is not None:
             files.check_folder(folder)
+    done = evaluated(command)
+    if command.directory is not None:
+        claims = [claim["text"] for claim in done.report.get("explanation", ())]
+        drawn = pipeline.drawings(done.program, done.result, claims)
+        files.save(done.report, {"program.txt": done.text, **drawn}, command.directory)
+    if command.talk.json:
+        sys.stdout.write(print_json(done.report))
+    else:
+        from ..report.console import print_report
+
+        print_report(done.result, sys.stdout, notes=command.talk.verbosity > 0)
+        for claim in done.report.get("explanation", ()):
+            sys.stdout.write(f"- {claim['text']}\n")
+    return 0 if done.result.feasible else 1
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A program and its text, its result, and the report of the run."""
+
+    program: Program
+    text: str
+    result: Result
+    report: dict[str, Any]
+
+
+def evaluated(command: Run) -> Evaluated:
+    """What a run comes to; raises UserError."""
+    started = perf_counter()
     progress = Progress(command.talk.quiet)
     store = Store() if command.cache else None
     spent: dict[str, float] = {}
     program, text = _program(command, store, progress, spent)
     with progress.step("evaluate", spent):
-        result = pipeline.evaluate(program, job.fidelity)
+        result = pipeline.evaluate(program, command.job.fidelity, command.job.flit_budget_s)
     timings = Timings(**spent, total=perf_counter() - started)
     report = to_json(result, timings, __version__)
-    if command.directory is not None:
-        files.save(report, text, command.directory)
-    if command.talk.json:
-        sys.stdout.write(print_json(report))
-    else:
-        from ..report.console import print_report
+    if command.explain:
+        with progress.step("explain", {}):
+            report["explanation"] = _explanation(command, program, result, store)
+    return Evaluated(program, text, result, report)
 
-        print_report(result, sys.stdout, notes=command.talk.verbosity > 0)
-    return 0 if result.feasible else 1
+
+def _explanation(
+    command: Run, program: Program, result: Result, store: Store | None
+) -> list[dict[str, Any]]:
+    from .explain import explain
+
+    model = _model(command.job, pipeline.read_config(command.job.model, command.job.options), store)
+    return [asdict(claim) for claim in explain(command.job, model, program, result)]
 
 
 def _program(
@@ -78,11 +106,8 @@ def _program(
             return program, text
     hardware = pipeline.bind(pipeline.load_hardware(job.hardware), dict(job.overrides))
     with progress.step("trace", spent):
-        sizes = {"batch": job.batch, "sequence": job.sequence, "context": job.context}
-        graph = pipeline.with_load(load_graph(config, job.phase, sizes, store), job.options)
+        model = _model(job, config, store)
     with progress.step("compile", spent):
-        workload = Workload(job.phase, job.batch, job.sequence, job.context, config.dtype)
-        model = pipeline.LoadedModel(graph, workload, job.layers)
         after = _watcher(command) if watched else None
         program = pipeline.compile_pinned(model, hardware, job.pins, job.seed, after)
     text = pipeline.print_program(program)
@@ -91,27 +116,20 @@ def _program(
     return program, text
 
 
+def _model(job: Job, config: "ModelConfig", store: Store | None) -> pipeline.LoadedModel:
+    sizes = {"batch": job.batch, "sequence": job.sequence, "context": job.context}
+    graph = pipeline.with_load(load_graph(config, job.phase, sizes, store), job.options)
+    workload = Workload(job.phase, job.batch, job.sequence, job.context, config.dtype)
+    return pipeline.LoadedModel(graph, workload, job.layers)
+
+
 def load_graph(
     config: "ModelConfig", phase: Phase, sizes: Mapping[str, int], store: Store | None
 ) -> Model:
-    """The model graph of a config, from the cache where it is there.
+    """The model graph of a config, from the cache where it is there."""
+    from ..frontend.model import traces
 
-    One that is symbolic in its sizes is kept without them.
-    """
-    from ..frontend.model import trace_key
-
-    versions = _versions()
-    keys = [digest(versions, trace_key(config, phase, used)) for used in (None, sizes)]
-    for key in keys:
-        text = None if store is None else store.get("trace", key)
-        model = None if text is None else _parsed(parse_model, text)
-        if model is not None:
-            logger.info("the trace is cached (%s)", key)
-            return model
-    model = pipeline.trace(config, phase, sizes)
-    if store is not None:
-        store.put("trace", keys[0 if model.symbolic else 1], print_model(model))
-    return model
+    return traces.load_graph(config, phase, sizes, store, pipeline.trace)
 
 
 def _parsed(parse: Callable[[str], T], text: str) -> T | None:
@@ -135,25 +153,12 @@ def _program_key(job: Job, config: "ModelConfig") -> str:
         job.options.expert_load,
     )  # fmt: skip
     return digest(
-        _versions(),
+        code_version(),
         *(part for path in sources for part in (path.name, path.read_text("utf-8-sig"))),
         trace_key(config, job.phase),
         json.dumps(options),
         repr(job.pins),
     )
-
-
-def _versions() -> str:
-    """The versions that a cached text depends on, our own code by its content."""
-    from importlib.metadata import version
-
-    code = (
-        path.read_text("utf-8")
-        for stage in STAGES
-        for path in sorted((PACKAGE / stage).rglob("*"))
-        if path.suffix in (".py", ".lark", ".txt")
-    )
-    return digest(__version__, version("torch"), version("transformers"), *code)
 
 
 def _watcher(command: Run) -> "_Watcher":

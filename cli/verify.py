@@ -135,7 +135,7 @@ def _mapping(mapping: Strategy) -> Iterator[str]:
     yield f"dp={mapping.dp}, pp={mapping.pp}, {rows} x {columns} cores, {mapping.layout}"
     yield f"micro-batches of {mapping.microbatch}"
     usual = Strategy(mapping.dp, mapping.pp, mapping.region, mapping.layout, 1, 1)
-    for name in ("interleave", "recompute", "zero"):
+    for name in ("ep", "interleave", "recompute", "zero"):
         if getattr(mapping, name) != getattr(usual, name):
             yield f"{name}={getattr(mapping, name)}"
     if mapping.streaming:

@@ -35,9 +35,29 @@ class Devices:
     """The devices of a mesh and the blocks that they hold."""
 
     mesh: Mesh
+    home: int | None = None
+    """The place of the replica that is meant among those that divide experts; None for all."""
 
     def __iter__(self) -> Iterator[Device]:
-        return itertools.product(*(range(axis.size) for axis in self.mesh.axes))
+        alone = None if self.home is None else (self.home,)
+        return itertools.product(
+            *(
+                alone if alone and axis.along == "replicas" else range(axis.size)
+                for axis in self.mesh.axes
+            )
+        )
+
+    @property
+    def everywhere(self) -> "Devices":
+        """The devices of all replicas that divide experts among them."""
+        return Devices(self.mesh)
+
+    def moved(self, shards: Shards, home: int | None) -> Shards:
+        """The blocks of a replica as they lie, at the same places, on another one."""
+        if home is None:
+            return shards
+        along = [axis.along for axis in self.mesh.axes].index("replicas")
+        return {(*d[:along], home, *d[along + 1 :]): block for d, block in shards.items()}
 
     def index(self, device: Device, axes: Sequence[str]) -> int:
         """The place of a device along some axes, the first varying slowest."""

@@ -16,21 +16,25 @@ from .graph import Graph, Op
 from .kinds import Indices, kind_of
 
 Direction = Literal["rows", "columns"]
+EXPERTS = "e"
+"""The axis over the replicas that divide the experts of a layer among them."""
 
 
 @dataclass(frozen=True)
 class Axis:
     """An axis of the mesh: along `rows` the index grows from north to south, along `columns` from
-    west to east. Of several axes along one direction the first varies slowest."""
+    west to east. Of several axes along one direction the first varies slowest. An axis along
+    `replicas` joins devices at the same place of several rectangles."""
 
     name: str
     size: int
-    along: Direction
+    along: Direction | Literal["replicas"]
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """The devices of a stage; may fill less than the rectangle that holds it."""
+    """The devices of a stage; may fill less than the rectangle that holds it. Replicas that divide
+    experts among them are an axis too, though each is a rectangle of its own."""
 
     axes: tuple[Axis, ...]
 
@@ -48,7 +52,8 @@ class Mesh:
 
     @property
     def devices(self) -> int:
-        return prod(self.sizes.values())
+        """Of one rectangle."""
+        return self.rows * self.columns
 
     def extent(self, names: Iterable[str]) -> int:
         """The number of parts that a dimension over these axes is cut into."""
@@ -57,13 +62,31 @@ class Mesh:
     def direction(self, names: Iterable[str]) -> Direction:
         """The one direction of some axes; raises VerificationError if they have two."""
         wanted = set(names)
-        found: set[Direction] = {axis.along for axis in self.axes if axis.name in wanted}
-        if len(found) != 1:
-            raise VerificationError(f"axes {sorted(wanted)} do not lie along one direction")
-        return found.pop()
+        found = {axis.along for axis in self.axes if axis.name in wanted}
+        if found == {"rows"}:
+            return "rows"
+        if found == {"columns"}:
+            return "columns"
+        raise VerificationError(f"axes {sorted(wanted)} do not lie along one direction")
 
     def __str__(self) -> str:
         return " ".join(f"{axis.name}:{axis.along}={axis.size}" for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Of what tokens are on the way through experts that replicas divide among them: each replica
+    has that of the tokens, its own and others', of which an expert that it holds was chosen.
+
+    An element follows from `chosen` of `total` experts: all that a token chose, or a single one
+    where there is an element for each.
+    """
+
+    chosen: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.chosen}/{self.total}"
 
 
 @dataclass(frozen=True)
@@ -80,6 +103,8 @@ class Sharding:
     room: tuple[int, ...] = ()
     """For each dimension the elements that will be appended to it (a cache's tokens); blocks are
     sized as if they were there. Empty for none."""
+    routed: Routed | None = None
+    """For each token of this replica with the replicas that hold experts of its choice."""
 
     def room_in(self, dim: int) -> int:
         """Elements that will be appended to one dimension."""
@@ -93,7 +118,8 @@ class Sharding:
         cut = ", ".join("*".join(names) or "-" for names in self.axes)
         partial = f" {self.function}({'*'.join(self.partial)})" if self.partial else ""
         room = f" room {','.join(map(str, self.room))}" if self.room else ""
-        return f" on ({cut}){partial}{room}"
+        routed = f" routed {self.routed}" if self.routed else ""
+        return f" on ({cut}){partial}{room}{routed}"
 
 
 def replicated(rank: int) -> Sharding:
@@ -128,13 +154,58 @@ class MappedGraph:
             unknown = set(named) - set(mesh.sizes)
             if unknown or len(named) != len(set(named)):
                 raise VerificationError(f"{where}: sharding{sharding} does not fit mesh {mesh}")
+        everywhere = self._held_by_all
         for op in self.graph.ops:
             self._verify_op(op)
+            self._verify_routed(op, everywhere)
         for output in self.graph.outputs:
+            where = f"graph {self.graph.name}: output %{output.name}"
             if self.shardings[output.name].partial:
-                raise VerificationError(
-                    f"graph {self.graph.name}: output %{output.name} is a partial result"
-                )
+                raise VerificationError(f"{where} is a partial result")
+            if self.shardings[output.name].routed and output.role != "saved":
+                raise VerificationError(f"{where} lies with the experts")
+
+    @cached_property
+    def _held_by_all(self) -> frozenset[str]:
+        """What every replica holds, its part of it where that is cut over replicas: weights and
+        buffers, and what follows from these alone."""
+        found = {i.name for i in self.graph.inputs if i.role in ("weight", "buffer")}
+        for op in self.graph.ops:
+            if found.issuperset(op.operands):
+                found.update(op.results)
+        return frozenset(found)
+
+    def _verify_routed(self, op: Op, everywhere: frozenset[str]) -> None:
+        """Tokens must be sent to experts and what these make of them be collected; whatever works
+        on it between finds all else on every replica."""
+        where = f"graph {self.graph.name}: {op.kind} %{op.result}"
+        routed = [bool(self.shardings[name].routed) for name in op.operands]
+        made = [bool(self.shardings[name].routed) for name in op.results]
+        divided = [self.over_replicas(name) for name in (*op.operands, *op.results)]
+        fits = not any(made)
+        if op.kind == "dispatch":
+            fits = not any(routed) and all(made)
+        elif op.kind == "collect":
+            fits = routed == [False] + [True] * len(made) and not any(made)
+        elif op.kind == "all_reduce":
+            fits = routed == made
+        elif op.kind in ("chosen_matmul", "chosen_matmul_grad") and any(divided):
+            pairs = zip(routed, op.operands, strict=True)
+            fits = all(own for own, name in pairs if name not in everywhere) and all(made) == (
+                op.kind == "chosen_matmul"
+            )
+        elif any(routed):
+            pairs = zip(routed, op.operands, strict=True)
+            fits = all(made) and all(own or name in everywhere for own, name in pairs)
+        if not fits:
+            raise VerificationError(f"{where}: tokens do not lie where the experts are")
+        before = any(divided[: len(op.operands)])
+        if before != any(divided[len(op.operands) :]) and not any(routed):
+            raise VerificationError(f"{where}: an axis of replicas gets lost")
+
+    def over_replicas(self, name: str) -> bool:
+        """Whether a value is cut over replicas."""
+        return any(EXPERTS in axes for axes in self.shardings[name].axes)
 
     def _verify_op(self, op: Op) -> None:
         """Only a sum may read partial results, and whatever sees one device only must find the
@@ -192,6 +263,6 @@ class MappedGraph:
             raise VerificationError(f"{where}: index {split[0]} may not be cut")
         for letters, name in results:
             gone = [letter for letter in indices.reduced if letter not in letters]
-            partial = {axis for letter in gone for axis in cuts.get(letter, ())}
+            partial = {axis for letter in gone for axis in cuts.get(letter, ())} - {EXPERTS}
             if partial != set(self.shardings[name].partial):
                 raise VerificationError(f"{where}: the result is partial over {sorted(partial)}")

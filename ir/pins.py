@@ -21,6 +21,9 @@ class Pins:
     interleave: int | None = None
     zero: int | None = None
     streaming: bool | None = None
+    weights: Literal["sram", "dram", "off-wafer"] | None = None
+    """`off-wafer` is the same pin as streaming."""
+    cache: Literal["sram", "dram"] | None = None
 
     def check_batch(self, batch: int) -> None:
         """Raise UserError where what is pinned does not divide the batch."""

@@ -23,6 +23,8 @@ tokens of hidden states split over it (arXiv 2205.05198)."""
 Recompute = Literal["none", "selective", "full"]
 """What of a layer's forward pass is computed once more for its backward pass; the scores of
 attention always are, which is all that `selective` asks for."""
+Place = Literal["sram", "dram"]
+"""Where weights or caches lie: with the cores, or in the nearest memory beside their SRAM."""
 Way = Literal["forward", "backward", "update"]
 """What a call is to a training step; inference has the first alone."""
 
@@ -64,10 +66,12 @@ class CoreMemory:
     optimizer_bytes: int = 0
     saved_bytes: int = 0
     """What the forward pass saves for the backward pass, at the end of the forward pass."""
+    dram_bytes: int = 0
+    """That lie in DRAM for this core, not in it."""
 
     @property
     def total_bytes(self) -> int:
-        return sum(dataclasses.astuple(self))
+        return sum(dataclasses.astuple(self)) - self.dram_bytes
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,16 @@ class Stage:
     calls: tuple[Op, ...]
     memory: CoreMemory | None = None
     places: tuple[Rectangle, ...] = ()
+
+    @property
+    def runs(self) -> str:
+        """Its graphs in words, and how often each is run: `main.0, 11 x layer0`."""
+        counted: dict[str, int] = {}
+        for call in self.calls:
+            body = call.text("body")
+            counted[body] = counted.get(body, 0) + call.integer("count")
+        named = (f"{count} x {body}" if count > 1 else body for body, count in counted.items())
+        return ", ".join(named)
 
 
 @dataclass(frozen=True)
@@ -138,6 +152,9 @@ class Strategy:
     streaming: bool = False
     """Weights come from off the wafer for every pass over a layer, and gradients leave for there,
     where the optimizer runs."""
+    weights: Place = "sram"
+    """Of weights that are not streamed; gradients and the optimizer's states lie with them."""
+    cache: Place = "sram"
 
 
 @dataclass(frozen=True)

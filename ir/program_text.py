@@ -8,13 +8,15 @@ from typing import Any
 
 from .graph import Op
 from .hardware import Hardware
-from .mapped import Axis, MappedGraph, Mesh, Sharding
+from .mapped import Axis, MappedGraph, Mesh, Routed, Sharding
 from .program import CoreMemory, Placement, Program, Rectangle, Stage, Strategy, Tried, Workload
 from .text import parse_graph, parse_op, print_graph, print_op
 from .tree import parse_tree, print_tree
 
 _HEAD = "program"
-_SHARDING = re.compile(r" on \(([^)]*)\)(?: (sum|max)\(([^)]*)\))?(?: room ([\d,]+))?")
+_SHARDING = re.compile(
+    r" on \(([^)]*)\)(?: (sum|max)\(([^)]*)\))?(?: room ([\d,]+))?(?: routed (\d+)/(\d+))?"
+)
 
 
 def print_mapped(mapped: MappedGraph) -> str:
@@ -95,7 +97,7 @@ def parse_program(text: str) -> Program:
 def _mesh(line: str) -> Mesh:
     axes: list[Axis] = []
     for part in line.split()[1:]:
-        match = re.fullmatch(r"(\w+):(rows|columns)=(\d+)", part)
+        match = re.fullmatch(r"(\w+):(rows|columns|replicas)=(\d+)", part)
         if match is None:
             raise ValueError(f"not an axis of a mesh: {part!r}")
         axes.append(Axis(match[1], int(match[3]), match[2]))  # pyright: ignore[reportArgumentType]
@@ -121,7 +123,8 @@ def _sharding(note: str) -> Sharding:
     )
     partial = tuple(match[3].split("*")) if match[3] else ()
     room = tuple(int(part) for part in match[4].split(",")) if match[4] else ()
-    return Sharding(axes, partial, match[2] or "sum", room)
+    routed = Routed(int(match[5]), int(match[6])) if match[5] else None
+    return Sharding(axes, partial, match[2] or "sum", room, routed)
 
 
 def _parse_stage(lines: list[str]) -> Stage:

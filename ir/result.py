@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Fidelity = Literal["bound", "fluid"]
-FIDELITIES: tuple[Fidelity, ...] = ("bound", "fluid")
+Fidelity = Literal["bound", "fluid", "flit"]
+FIDELITIES: tuple[Fidelity, ...] = ("bound", "fluid", "flit")
+FLIT_BUDGET_S = 60.0
+"""Seconds that simulating a network cycle by cycle may take, unless more are asked for."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ class MappingFigures:
     gap: float | None
     layout: str
     head_groups: int
+    weights_in: str = "sram"
+    """`sram`, `dram` or, streamed, `off-wafer`; a GPU's lie in its DRAM."""
+    cache_in: str = "sram"
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,10 @@ class MemoryFigures:
     peak_core_bytes: int
     core_capacity_bytes: int
     gradient_bytes: int = 0
+    dram_bytes: int = 0
+    """Of all this what lies in DRAM."""
+    dram_capacity_bytes: int = 0
+    """Of the DRAM that weights and caches may lie in, on all dies or behind all ports."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,8 @@ class TriedFigures:
     recompute: str = "none"
     zero: int = 0
     streaming: bool = False
+    weights_in: str = "sram"
+    cache_in: str = "sram"
 
 
 @dataclass(frozen=True)

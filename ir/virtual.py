@@ -19,17 +19,21 @@ if TYPE_CHECKING:
     State = Mapping[str, Tensor]
 
 
-def run_program(program: Program, state: "State") -> dict[str, "Tensor"]:
+def run_program(program: Program, state: "State", replica: int = 0) -> dict[str, "Tensor"]:
     """The outputs of a program by source, as `interpreter.run_model` gives them, for one replica
     and one micro-batch; a training step of several is run by `run_training`.
 
-    Stages are visited in the order of `program.visits` and pass whole values to each other.
-    Raises VerificationError where a device reads what it does not hold.
+    What other replicas hold of the experts is there too, and runs for this one's tokens. Stages
+    are visited in the order of `program.visits` and pass whole values to each other. Raises
+    VerificationError where a device reads what it does not hold.
     """
     if program.workload.phase == "train":
         trained = run_training(program, [state])
         return {**trained.microbatches[0], **trained.outputs}
-    passage = Passage(program, state, Held(blocks=loaded(program, state)))
+    homes = range(program.mapping.ep) if program.mapping.ep > 1 else (None,)
+    group = [Held(blocks=loaded(program, state, home)) for home in homes]
+    own = replica % program.mapping.ep
+    passage = Passage(program, state, group[own], home=homes[own], group=group)
     for visit in program.visits:
         passage.visit(visit)
     return passage.outputs

@@ -15,6 +15,7 @@ from .kinds import Indices, indices_of
 from .mapped import MappedGraph, Sharding
 from .operators.attention import mask
 from .operators.chosen import chosen_matmul, chosen_matmul_grad
+from .virtual_experts import EXCHANGES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
 def run_on_devices(
     op: Op, mapped: MappedGraph, devices: Devices, operands: list[Shards]
 ) -> list[Shards]:
-    """The blocks of an operator's results, from those of its operands.
+    """The blocks of an operator's results, from those of its operands; those of all replicas that
+    divide experts where these have the operands.
 
     Raises VerificationError where a device lacks what its block is made of.
     """
+    if op.kind in EXCHANGES:
+        return EXCHANGES[op.kind](op, mapped, devices, operands)
+    if op.kind == "all_reduce":
+        return [_all_reduce(op, _where(devices, [shards]), shards) for shards in operands]
+    devices = _where(devices, operands)
     match op.kind:
-        case "all_reduce":
-            return [_all_reduce(op, devices, shards) for shards in operands]
         case "reduce_scatter":
             summed = _all_reduce(op, devices, operands[0])
             return [_narrowed(op, mapped, devices, summed)]
@@ -41,6 +46,14 @@ def run_on_devices(
             return [_grid_matmul(op, mapped, devices, operands)]
         case _:
             return _local(op, mapped, devices, operands)
+
+
+def _where(devices: Devices, operands: Sequence[Shards]) -> Devices:
+    """The devices that have all operands: of all replicas, or of one."""
+    everywhere = {*devices.everywhere}
+    if all(everywhere <= shards.keys() for shards in operands):
+        return devices.everywhere
+    return devices
 
 
 def run_on_parts(

@@ -3,7 +3,7 @@
 What single operators do is in virtual_ops.py, what stays on the devices in virtual_replicas.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 _PASSED = ("carried", "shared")
 
 
-def loaded(program: Program, state: "State") -> dict[Key, Shards]:
-    """The blocks of all weights and optimizer states that the devices of each stage read."""
-    devices = Devices(program.mesh)
+def loaded(program: Program, state: "State", home: int | None = None) -> dict[Key, Shards]:
+    """The blocks of all weights and optimizer states that the devices of each stage of a replica
+    hold; `home` is its place among those that divide experts."""
+    devices = Devices(program.mesh, home)
     return {
         key: devices.split(_shaped(state[key.source], key), key.type, key.sharding)
         for visit in program.visits
@@ -73,6 +74,10 @@ class Passage:
     """What comes from outside: data, buffers, caches."""
     held: Held
     parts: bool = False
+    home: int | None = None
+    """The place of the replica among those that divide experts, if there are such."""
+    group: Sequence[Held] = ()
+    """What each of these holds, in order."""
     values: "dict[str, Tensor]" = field(default_factory=dict[str, Any])
     saved: dict[Key, Shards] = field(default_factory=dict[Key, Shards])
     gradients: dict[Key, Shards] = field(default_factory=dict[Key, Shards])
@@ -103,11 +108,14 @@ class Passage:
 
     def _graph(self, mapped: MappedGraph, stage: int, layer: int, given: "State") -> list["Tensor"]:
         """What a graph hands on, whole; its other outputs are kept."""
-        devices = Devices(self.program.mesh)
+        devices = Devices(self.program.mesh, self.home)
         shards: dict[str, Shards] = {}
         for value in mapped.graph.inputs:
             key = key_of(mapped, value, stage, layer)
-            shards[value.name] = self._read(devices, key, given.get(value.name))
+            if value.role == "weight" and self.group and not mapped.updates:
+                shards[value.name] = self._read_by_all(key)
+            else:
+                shards[value.name] = self._read(devices, key, given.get(value.name))
         run = run_on_parts if self.parts else run_on_devices
         for op in mapped.graph.ops:
             results = run(op, mapped, devices, [shards[name] for name in op.operands])
@@ -121,6 +129,10 @@ class Passage:
                 self._write(devices, key, shards[output.name])
         return handed_on
 
+    def _read_by_all(self, key: Key) -> Shards:
+        """What each replica has of a weight, which its own devices alone read there."""
+        return {device: block for held in self.group for device, block in held.read(key).items()}
+
     def _read(self, devices: Devices, key: Key, given: "Tensor | None") -> Shards:
         match key.role:
             case "weight" | "state" | "gradient":
@@ -129,6 +141,9 @@ class Passage:
                 if key not in self.saved:
                     raise VerificationError(f"stage {key.stage}: nothing saves {key.source} there")
                 return self.saved[key]
+            case "buffer":
+                whole = self.state[key.source]
+                return devices.everywhere.split(_shaped(whole, key), key.type, key.sharding)
             case _:
                 whole = self.state[key.source] if given is None else given
                 return devices.split(_shaped(whole, key), key.type, key.sharding)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .blocks import Device, Devices, Shards
 from .errors import VerificationError
 from .graph import Role, TensorType
-from .mapped import Sharding
+from .mapped import EXPERTS, Sharding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,11 @@ class Key:
     source: str
     type: TensorType
     sharding: Sharding
+
+    @property
+    def of_experts(self) -> bool:
+        """Whether replicas divide it among them by expert."""
+        return any(EXPERTS in axes for axes in self.sharding.axes)
 
     @property
     def divisible(self) -> bool:

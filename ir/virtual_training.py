@@ -4,9 +4,9 @@ Every replica runs all micro-batches of its own forward and backward; gradients 
 devices, averaged over replicas, and the optimizer runs once.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING
 
 from .blocks import Devices, Shards
@@ -75,20 +75,74 @@ class _Step:
     updated: dict[Key, None] = field(default_factory=dict[Key, None])
 
     @cached_property
-    def devices(self) -> Devices:
-        return Devices(self.program.mesh)
+    def ep(self) -> int:
+        """Replicas that divide the experts among them; neighbours do."""
+        return self.program.mapping.ep
+
+    def home(self, replica: int) -> int | None:
+        """The place of a replica among those that it divides experts with."""
+        return replica % self.ep if self.ep > 1 else None
+
+    def devices(self, replica: int) -> Devices:
+        return Devices(self.program.mesh, self.home(replica))
 
     def divides(self, role: Role) -> bool:
         """Whether each replica keeps its part alone of weights, gradients or states."""
         least = {"state": 1, "gradient": 2, "weight": 3}[role]
         return self.replicas.count > 1 and self.program.mapping.zero >= least
 
+    def _alike(self, key: Key) -> list[range]:
+        """The replicas that hold the same of a value: all, or those with the same experts."""
+        count = self.replicas.count
+        if key.of_experts:
+            return [range(first, count, self.ep) for first in range(self.ep)]
+        return [range(count)]
+
+    def _among(self, key: Key, values: Sequence[Shards], what: "_Collective") -> list[Shards]:
+        """A collective of the replicas that hold the same of a value, at the same places."""
+        found: list[Shards] = [{}] * len(values)
+        for members in self._alike(key):
+            some = replace(self.replicas, count=len(members))
+            first = self.devices(members[0])
+            given = [first.moved(values[at], self.home(members[0])) for at in members]
+            for at, shards in zip(members, what(some, given, first), strict=True):
+                found[at] = first.moved(shards, self.home(at))
+        return found
+
+    def _parts(self, key: Key, values: Sequence[Shards]) -> list[Shards]:
+        """Each replica's part of its blocks."""
+
+        def cut(replicas: Replicas, values: list[Shards], devices: Devices) -> list[Shards]:
+            del devices
+            return [replicas.parts(shards, at) for at, shards in enumerate(values)]
+
+        return self._among(key, values, cut)
+
+    def passages(self, states: "Sequence[State]", parts: bool = False) -> list[Passage]:
+        """A micro-batch of every replica, or its optimizer, about to begin."""
+        return [
+            Passage(
+                self.program,
+                state,
+                self.held[at],
+                parts,
+                self.home(at),
+                self.held[at - at % self.ep :][: self.ep] if self.ep > 1 else (),
+            )
+            for at, state in enumerate(states)
+        ]
+
     def load(self, states: "Sequence[State]") -> None:
         """Put weights and optimizer states where each replica keeps them."""
-        for at, (held, state) in enumerate(zip(self.held, states, strict=True)):
-            for key, shards in loaded(self.program, state).items():
-                if self.divides(key.role) and key.divisible:
-                    held.parts[key] = self.replicas.parts(shards, at)
+        whole = [loaded(self.program, state, self.home(at)) for at, state in enumerate(states)]
+        for key in whole[0]:
+            divided = self.divides(key.role) and key.divisible
+            values = [blocks[key] for blocks in whole]
+            for held, shards in zip(
+                self.held, self._parts(key, values) if divided else values, strict=True
+            ):
+                if divided:
+                    held.parts[key] = shards
                 elif self.program.mapping.streaming and key.role == "weight":
                     held.off_wafer[key] = shards
                 else:
@@ -97,10 +151,7 @@ class _Step:
     def microbatch(self, states: "Sequence[State]") -> "list[Mapping[str, Tensor]]":
         """One micro-batch of every replica, forward and backward: what it yields; its gradients
         are kept."""
-        passages = [
-            Passage(self.program, state, held)
-            for state, held in zip(states, self.held, strict=True)
-        ]
+        passages = self.passages(states)
         for visit in self.program.visits:
             if visit.way != "update":
                 self._fetch(visit)
@@ -127,8 +178,10 @@ class _Step:
                         held.blocks[key] = held.off_wafer.pop(key)
 
     def _gather(self, key: Key) -> None:
-        parts = [held.parts[key] for held in self.held]
-        whole = self.replicas.gather(parts, key.shapes(self.devices))
+        def gather(replicas: Replicas, parts: list[Shards], devices: Devices) -> list[Shards]:
+            return replicas.gather(parts, key.shapes(devices))
+
+        whole = self._among(key, [held.parts[key] for held in self.held], gather)
         for held, shards in zip(self.held, whole, strict=True):
             held.blocks[key] = shards
 
@@ -154,9 +207,11 @@ class _Step:
         """Add the gradients of the last visit to those of the micro-batches before."""
         for key in passages[0].gradients:
             made = [_scaled(own.gradients[key], self._weight) for own in passages]
+            if key.of_experts:
+                made = self._at_experts(made)
             parts = self.divides("gradient") and key.divisible
             if parts:
-                made = self.replicas.average_parts(made)
+                made = self._among(key, made, lambda some, own, _: some.average_parts(own))
             for held, shards in zip(self.held, made, strict=True):
                 before = (held.parts if parts else held.blocks).get(key)
                 held.write(key, shards if before is None else _sum(before, shards), parts)
@@ -164,11 +219,23 @@ class _Step:
         for passage in passages:
             passage.gradients.clear()
 
+    def _at_experts(self, made: Sequence[Shards]) -> list[Shards]:
+        """Gradients of experts where these are, of the tokens of all replicas that divide them:
+        their mean, which takes nothing from one replica to another."""
+        found: list[Shards] = []
+        for replica in range(len(made)):
+            first = replica - replica % self.ep
+            group = made[first : first + self.ep]
+            own = [{d: each[d] for d in self.devices(replica)} for each in group]
+            found.append(_scaled(reduce(_sum, own), 1 / self.ep))
+        return found
+
     def average(self) -> None:
         """Give every replica the mean of the gradients of all, unless that is done already."""
         for key in self.gradients:
             if self.replicas.count > 1 and key in self.held[0].blocks:
-                means = self.replicas.average([held.blocks[key] for held in self.held])
+                values = [held.blocks[key] for held in self.held]
+                means = self._among(key, values, lambda some, own, _: some.average(own))
                 for held, shards in zip(self.held, means, strict=True):
                     held.blocks[key] = shards
 
@@ -177,10 +244,7 @@ class _Step:
     def update(self, states: "Sequence[State]") -> None:
         """Run the optimizer: each replica on all that it holds, or on its part."""
         parts = self.divides("state")
-        passages = [
-            Passage(self.program, state, held, parts)
-            for state, held in zip(states, self.held, strict=True)
-        ]
+        passages = self.passages(states, parts)
         for visit in self.program.visits:
             if visit.way == "update":
                 if not self.divides("weight"):
@@ -200,8 +264,9 @@ class _Step:
         read = dict.fromkeys(keys_read(self.program, visit))
         cut = [key for key in read if key.divisible and key not in self.held[0].parts]
         for key in cut:
-            for at, held in enumerate(self.held):
-                held.parts[key] = self.replicas.parts(held.blocks[key], at)
+            parts = self._parts(key, [held.blocks[key] for held in self.held])
+            for held, shards in zip(self.held, parts, strict=True):
+                held.parts[key] = shards
         return cut
 
     def _complete(self, cut: Sequence[Key], new: Sequence[Key]) -> None:
@@ -224,15 +289,40 @@ class _Step:
         import torch
 
         if key in self.held[0].parts and key not in self.held[0].blocks:
-            parts = [held.parts[key] for held in self.held]
-            shapes = key.shapes(self.devices)
-            blocks = {d: whole_of([own[d] for own in parts], s) for d, s in shapes.items()}
-            return self.devices.join(blocks, key.type, key.sharding)
-        places = [held.blocks if key in held.blocks else held.off_wafer for held in self.held]
-        first, *others = (self.devices.join(place[key], key.type, key.sharding) for place in places)
+            values = self._among(key, [held.parts[key] for held in self.held], _put_together(key))
+        else:
+            values = [
+                (held.blocks if key in held.blocks else held.off_wafer)[key] for held in self.held
+            ]
+        first, *others = (
+            self._joined(key, values[at : at + self.ep]) for at in range(0, len(values), self.ep)
+        )
         if not all(torch.equal(first, other) for other in others):
             raise VerificationError(f"replicas hold different values of {key.role} {key.source}")
         return first
+
+    def _joined(self, key: Key, group: Sequence[Shards]) -> "Tensor":
+        """A whole value, from what the replicas that divide experts hold of it."""
+        everywhere = Devices(self.program.mesh)
+        shards = {device: block for own in group for device, block in own.items()}
+        return everywhere.join(shards, key.type, key.sharding)
+
+
+_Collective = Callable[[Replicas, list[Shards], Devices], list[Shards]]
+
+
+def _put_together(key: Key) -> _Collective:
+    """Whole blocks of a value from the parts that replicas keep of them."""
+
+    def whole(replicas: Replicas, parts: list[Shards], devices: Devices) -> list[Shards]:
+        del replicas
+        blocks = {
+            d: whole_of([own[d] for own in parts], shape)
+            for d, shape in key.shapes(devices).items()
+        }
+        return [dict(blocks) for _ in parts]
+
+    return whole
 
 
 def _scaled(shards: Shards, factor: float) -> Shards:

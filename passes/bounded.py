@@ -3,13 +3,14 @@
 Arrays have one entry a strategy, which is a pair of a region and a plan.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend.dram import dram_of
 from ..backend.extents import Number, extent
 from ..backend.handover import least_cycles
 from ..backend.memory import GraphMemory, Keeping
@@ -20,6 +21,7 @@ from ..backend.workload import PieceCosts
 from ..ir.graph import Op
 from ..ir.hardware import Hardware
 from ..ir.program import Layout
+from .bounded_dram import BoundedDram
 from .pieces import SHARED, Chain
 from .plans import Plans
 from .regions import Integers, Regions
@@ -92,27 +94,56 @@ class Bounded:
         """The plan of every strategy."""
         return self.plans[self.plan]
 
-    def _cycles(self, calls: Sequence[Op]) -> Floats:
+    @cached_property
+    def _dram(self) -> BoundedDram | None:
+        """The DRAM that some of the strategies use, if any does."""
+        dram, regions = dram_of(self.hardware), self.regions
+        if dram is None:
+            return None
+        clock_hz, wafers = self.hardware.core.clock_hz, self.hardware.wafers
+        sizes = regions.sizes(self.layout)
+        sides = (regions.rows, regions.columns, extent(sizes, sizes))
+        rows, columns, devices = (self._of_region(side) for side in sides)
+        each = self._of_region
+        found = BoundedDram(dram, self._plans, rows, columns, devices, each, clock_hz, wafers)
+        return found if found.used else None
+
+    def _cycles(self, calls: Iterable[tuple[Op, int]]) -> Floats:
+        """Cycles of some calls, each made so many times."""
+        runs = [(self.pieces[call.text("body")], count) for call, count in calls]
+        if self._dram is None:
+            return self._of_region(sum(piece.bound.cycles * count for piece, count in runs))
         total = self._of_region(0.0)
-        for call in calls:
-            total = total + self._of_region(self.pieces[call.text("body")].bound.cycles)
+        for piece, count in runs:
+            cycles = np.maximum(self._of_region(piece.bound.cycles), self._dram.cycles(piece))
+            total = total + cycles * count
         return total
 
     def _over_units(self, calls_of: Callable[[Unit], Sequence[Op]]) -> Floats:
         """Cycles of some calls of all units."""
-        return sum(
-            (self._cycles(calls_of(kind.unit)) * kind.count for kind in self.kinds),
-            start=self._of_region(0.0),
+        return self._cycles(
+            (call, kind.count) for kind in self.kinds for call in calls_of(kind.unit)
         )
 
-    def _memory(self, call: Op) -> GraphMemory:
-        """The memory of a call's graph, its figures those of every strategy."""
-        memory = self.pieces[call.text("body")].memory
-        return GraphMemory(*(self._of_region(getattr(memory, f.name)) for f in fields(memory)))
+    def _memory(self, calls: Iterable[tuple[Op, int]]) -> GraphMemory:
+        """The memory of some calls together, each made so many times, as figures of every
+        strategy. What stays and what is buffered of several graphs adds up."""
+        parts = [(self.pieces[call.text("body")].memory, count) for call, count in calls]
+        totals = (
+            sum(np.asarray(getattr(memory, field.name)) * n for memory, n in parts)
+            for field in fields(GraphMemory)
+        )
+        return GraphMemory(*(self._of_region(n) if np.ndim(n) else n for n in totals))
 
-    def _held(self, unit: Unit, of: Callable[[GraphMemory], Number]) -> Floats:
-        each = (np.asarray(of(self._memory(call)), dtype=float) for call in unit.calls)
-        return sum(each, start=self._of_region(0.0))
+    @cached_property
+    def _each(self) -> list[GraphMemory]:
+        """The memory of one unit of every kind."""
+        return [self._memory((call, 1) for call in kind.unit.calls) for kind in self.kinds]
+
+    @cached_property
+    def all_memory(self) -> GraphMemory:
+        """The memory of all units."""
+        return self._memory((call, kind.count) for kind in self.kinds for call in kind.unit.calls)
 
     # Time.
 
@@ -140,8 +171,8 @@ class Bounded:
     @cached_property
     def longest(self) -> Floats:
         """Cycles of the longest unit: the longest stage is no shorter."""
-        each = [self._cycles((*k.unit.forward, *k.unit.backward)) for k in self.kinds]
-        return np.max(each, axis=0)
+        units = [(*kind.unit.forward, *kind.unit.backward) for kind in self.kinds]
+        return _most([self._cycles((call, 1) for call in calls) for calls in units])
 
     @cached_property
     def handover(self) -> Floats:
@@ -160,19 +191,20 @@ class Bounded:
     @cached_property
     def gradients(self) -> Floats:
         """Bytes of all gradients in one core, were there one stage."""
-        return sum(
-            (self._held(k.unit, lambda m: m.gradients) * k.count for k in self.kinds),
-            start=self._of_region(0.0),
-        )
+        return self._of_region(0.0) + self.all_memory.gradients
 
     @cached_property
     def summing(self) -> Floats:
         """Cycles to sum the gradients of an average stage over the replicas once."""
         sizes = self.regions.sizes(self.layout)
         rows, columns = (self._of_region(extent(axes, sizes)) for axes in (ROWS, COLUMNS))
-        dp = self._plans.dp
-        each = self.gradients / np.maximum(self.stages, 1)
+        dp, ep = self._plans.dp, self._plans.ep
+        stages = np.maximum(self.stages, 1)
+        of_experts = np.where(ep > 1, self.all_memory.expert_gradients, 0.0) / stages
+        each = self.gradients / stages - of_experts
         cycles = least_gradient_cycles(self.hardware, each, dp, rows, columns)
+        fewer = least_gradient_cycles(self.hardware, of_experts, dp // ep, rows, columns, ep)
+        cycles = cycles + fewer * (of_experts > 0) * (dp > ep)
         exchanged = (dp > 1) & (self.gradients > 0) & (self._plans.streaming == 0)
         return np.asarray(cycles * exchanged, dtype=np.float64)
 
@@ -195,8 +227,11 @@ class Bounded:
 
     @cached_property
     def latency_s(self) -> Floats:
-        """A bound on a step: the stage with most to do works on all micro-batches, after the first
-        has come to it and before the last has gone through the others."""
+        """Seconds of a step, by which strategies are ranked: the stage with most to do works on all
+        micro-batches, after the first has come to it and before the last has gone through the
+        others. That is what equal stages take, and in inference a bound; in training it may be
+        too long by what other stages do before and behind the slowest where that is not the last.
+        (A bound that holds for any cut would have to leave out the wait of interleaved chunks.)"""
         plans, stages = self._plans, np.maximum(self.stages, 1)
         work, half = self.forward + self.backward, self.summing / 2
         forward = np.maximum(self.forward / stages, half * (plans.zero == 3))
@@ -206,8 +241,25 @@ class Bounded:
         others = np.maximum(work - pace, 0.0) / plans.chunks
         hops = ways * (stages - 1) * self.handover
         pace = np.maximum(pace, self._streaming)
-        cycles = plans.microbatches * pace + others + hops + self._ending(stages)
-        return cycles / self.hardware.core.clock_hz
+        through = plans.microbatches * pace + others + hops
+        if self._dram is not None:
+            served = plans.microbatches * self._dram.pace(self._runs)
+            through = np.maximum(through, served) + self._dram.first(self._memories)
+        return (through + self._ending(stages)) / self.hardware.core.clock_hz
+
+    @property
+    def _runs(self) -> list[tuple[PieceCosts, int]]:
+        """The pieces that a micro-batch runs, and how many units run each."""
+        return [
+            (self.pieces[call.text("body")], kind.count)
+            for kind in self.kinds
+            for call in (*kind.unit.forward, *kind.unit.backward)
+        ]
+
+    @property
+    def _memories(self) -> list[GraphMemory]:
+        """Of the pieces in the order of the forward pass."""
+        return [piece.memory for piece, _ in self._runs]
 
     def _ending(self, stages: Floats) -> Floats:
         """Cycles behind the last micro-batch: sums of gradients as far as they are not hidden, and
@@ -224,7 +276,7 @@ class Bounded:
     # Memory.
 
     @cached_property
-    def _keeping(self) -> Keeping:
+    def keeping(self) -> Keeping:
         """What stays in the cores of the first stage, which holds most; numbers of every plan."""
         plans = self._plans
         return Keeping(
@@ -234,21 +286,22 @@ class Bounded:
             replicas=plans.dp,
             zero=plans.zero,
             streaming=plans.streaming,
+            weights_in_dram=plans.weights,
+            cache_in_dram=plans.cache,
+            experts=plans.ep,
         )
 
     @cached_property
     def transient(self) -> Floats:
         """Bytes of activations of the unit that needs most, of buffers, and of shared values."""
-        keeping = self._keeping
-        active = [self._active(kind.unit) for kind in self.kinds]
-        buffers = [self._held(kind.unit, keeping.buffers) for kind in self.kinds]
-        most = _most(active) + _most(buffers)
+        keeping = self.keeping
+        calls = [call for kind in self.kinds for call in kind.unit.calls]
+        active = (self.pieces[call.text("body")].memory.activations for call in calls)
+        buffers = [np.asarray(keeping.buffers(memory)) for memory in self._each]
+        most = self._of_region(reduce(np.maximum, active)) + _most(buffers)
         if self.chain.shared is None:
             return most
-        return most + keeping.held(self._memory(self.chain.shared))
-
-    def _active(self, unit: Unit) -> Floats:
-        return _most([np.asarray(self._memory(call).activations) for call in unit.calls])
+        return most + keeping.held(self._memory([(self.chain.shared, 1)]))
 
     @cached_property
     def room(self) -> Floats:
@@ -257,14 +310,21 @@ class Bounded:
 
     @cached_property
     def stages_needed(self) -> Floats:
-        """Stages that the memory asks for; infinite where a single unit does not fit.
+        """Stages that the memory asks for; infinite where a single unit does not fit."""
+        keeping, dram = self.keeping, self._dram
+        needed = self._needed(np.maximum(self.room, 0.0), keeping.held)
+        if dram is None:
+            return needed
+        room = self._of_region(0.0) + dram.room
+        needed = np.maximum(needed, self._needed(room, keeping.dram))
+        return np.where(dram.suffices(keeping, [(self.all_memory, 1)]), needed, np.inf)
 
-        Units are taken in order, each stage as many as it has room for.
-        """
-        room = np.maximum(self.room, 0.0)
+    def _needed(self, room: Floats, held: Callable[[GraphMemory], Number]) -> Floats:
+        """Stages that it takes to hold what units do in so much room. Units are taken in order,
+        each stage as many as it has room for."""
         needed, left = np.ones(len(self)), room
-        for kind in self.kinds:
-            each = np.maximum(self._held(kind.unit, self._keeping.held), 1.0)
+        for kind, memory in zip(self.kinds, self._each, strict=True):
+            each = np.maximum(held(memory), 1.0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 here = np.minimum(kind.count, np.floor(left / each))
                 capacity = np.floor(room / each)
@@ -293,8 +353,7 @@ class Bounded:
     @cached_property
     def _all_held(self) -> Floats:
         """Bytes that stay of all units."""
-        held = [self._held(k.unit, self._keeping.held) * k.count for k in self.kinds]
-        return sum(held, start=self._of_region(0.0))
+        return self._of_region(0.0) + self.keeping.held(self.all_memory)
 
     @property
     def may_fit(self) -> NDArray[np.bool_]:

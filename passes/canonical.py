@@ -11,6 +11,7 @@ from .fuse import Fuse
 from .manager import Pass, PassManager
 from .optimize import Optimize
 from .share import Share
+from .split_scores import SplitScores
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class EachGraph:
 def canonical_form(model: Model, manager: PassManager, kernels: bool = False) -> Model:
     """A model of inference fused, decomposed and without views, its sizes still symbolic; with
     `kernels`, parts that the hardware runs as one are marked."""
-    for step in (EachGraph(Fuse()), EachGraph(Decompose(kernels)), FoldViews()):
+    split = () if kernels else (EachGraph(SplitScores()),)
+    for step in (EachGraph(Fuse()), *split, EachGraph(Decompose(kernels)), FoldViews()):
         model = manager.apply(step, model)
     return model
 
@@ -53,6 +55,6 @@ def training_form(
 
     It is fused first, so that a norm or a rotary embedding is one operator forward and backward.
     """
-    for step in (EachGraph(Fuse()), Differentiate(), optimizer):
+    for step in (EachGraph(Fuse()), EachGraph(SplitScores()), Differentiate(), optimizer):
         model = manager.apply(step, model)
     return model

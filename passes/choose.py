@@ -13,12 +13,14 @@ from functools import cached_property
 import numpy as np
 
 from ..backend.bound import GraphBound
+from ..backend.dram import dram_of
+from ..backend.exchange import places_of
 from ..backend.fluid import graph_run
 from ..backend.memory import Keeping
 from ..backend.timing import Timing
 from ..backend.workload import PieceCosts, pieces_of
 from ..ir.hardware import Hardware
-from ..ir.mapped import MappedGraph
+from ..ir.mapped import MappedGraph, Mesh
 from ..ir.pins import Pins
 from ..ir.program import Layout, Program, Recompute, Strategy, Tried, Workload
 from .bounded import Bounded, kinds_of
@@ -30,6 +32,7 @@ from .pieces import Chain
 from .place import Place
 from .plans import Plans
 from .regions import Regions, divisors
+from .screen import Screen
 from .strategy import Candidate, Ranking, Search
 from .units import units_of
 
@@ -57,6 +60,10 @@ class Way:
     recompute: Recompute
     layout: Layout
     graphs: Graphs
+    symbolic: bool = True
+    """Whether the batch can be divided."""
+    spread: Graphs = field(default_factory=dict[str, MappedGraph])
+    """Graphs for replicas that divide experts among them; empty for a model without experts."""
 
     def makes(self, strategy: Strategy) -> bool:
         """Whether a strategy is of this way."""
@@ -113,18 +120,38 @@ class Chooser:
         free = self._ranked(Pins()).candidates[0]
         return dataclasses.replace(program, advice=_advice(free, program))
 
-    def _ranked(self, pins: Pins) -> Ranking:
-        """The best strategies of all ways: those that fit, fastest first, then the others by how
-        little memory is short."""
-        found = Ranking()
+    def screened(self, pins: Pins) -> tuple[Program, float]:
+        """The first look alone: the strategy of the least bound, as a program without places, and
+        that bound in seconds, over all strategies that fit. Where none fits, the one that is
+        least short."""
+        best: Candidate | None = None
         for way in self.ways:
             groups = divisors(head_groups(way.chain.graphs.values()))
-            search = Search(
-                self.hardware, way.chain, way.graphs, way.layout, pins, self.trains, way.recompute
-            )
-            found.add(search.ranked(self.workload.batch, groups, KEPT))
+            best = Screen(*self._asked(way, pins)).better(self.workload.batch, groups, best)
+        candidate = best or self._ranked(pins, 1).candidates[0]
+        return self._cut(candidate.strategy), candidate.bound_s
+
+    def _ranked(self, pins: Pins, keep: int = KEPT) -> Ranking:
+        """The best strategies of all ways: those that fit, fastest first, then the others by how
+        little memory is short."""
+        found, batch = Ranking(), self.workload.batch
+        searches = [Search(*self._asked(way, pins)) for way in self.ways]
+        groups = [divisors(head_groups(way.chain.graphs.values())) for way in self.ways]
+        for search, own in zip(searches, groups, strict=True):
+            found.add(search.ranked(batch, own, keep))
+        if not found.candidates:
+            for search, own in zip(searches, groups, strict=True):
+                found.candidates.extend(search.short(batch, own))
         ordered = sorted(dict.fromkeys(found.candidates), key=_merit)
         return Ranking(ordered, found.dropped)
+
+    def _asked(
+        self, way: Way, pins: Pins
+    ) -> tuple[Hardware, Chain, Graphs, Layout, Pins, bool, Recompute, Graphs]:
+        """What a search for strategies of a way is told."""
+        trains, chain = self.trains, way.chain
+        known = (self.hardware, chain, way.graphs, way.layout, pins, trains, way.recompute)
+        return *known, way.spread
 
     def _estimates(self, candidates: Sequence[Candidate], able: Sequence[int]) -> dict[int, float]:
         """Seconds of candidates by runs of their graphs, those of one mesh and micro-batch
@@ -148,7 +175,10 @@ class Chooser:
         plans = Plans(
             *np.array(
                 [
-                    (s.dp, self._microbatches(s), s.pp, s.interleave, s.zero, int(s.streaming))
+                    (
+                        *(s.dp, self._microbatches(s), s.pp, s.interleave, s.zero),
+                        *(s.streaming, s.weights == "dram", s.cache == "dram", s.ep),
+                    )
                     for s in strategies
                 ]
             ).T
@@ -185,10 +215,11 @@ class Chooser:
         """What the graphs of a strategy cost on its mesh."""
         way = self._way(strategy)
         mesh_key = (*strategy.region, strategy.head_groups, strategy.microbatch)
-        key = (self.ways.index(way), *mesh_key, int(strategy.streaming))
+        key = (self.ways.index(way), *mesh_key, int(strategy.streaming), strategy.ep)
         if key not in self.known:
-            mesh = mesh_of(*strategy.region, strategy.head_groups, strategy.layout)
-            mapped = bind_graphs(way.graphs, self._sizes(strategy))
+            mesh = _mesh(strategy)
+            graphs = way.graphs if strategy.ep == 1 else way.spread
+            mapped = bind_graphs(graphs, self._sizes(strategy))
             streaming = self.trains and strategy.streaming
             pieces = pieces_of(self.hardware, mapped, mesh.sizes, streaming)
             self.known[key] = {
@@ -201,6 +232,15 @@ class Chooser:
 
     def _program(self, strategy: Strategy) -> tuple[Program, Pieces]:
         """The program of one strategy, cut into stages and placed, and what its pieces cost."""
+        program = self.manager.apply(Place(self.seed), self._cut(strategy))
+        pieces, places = self._pieces(strategy), places_of(program)
+        if places:
+            fields = (program.hardware, program.graphs, program.mesh.sizes, False, places)
+            pieces = pieces_of(*fields)
+        return program, pieces
+
+    def _cut(self, strategy: Strategy) -> Program:
+        """The program of one strategy, cut into stages that have no places yet."""
         way, pieces = self._way(strategy), self._pieces(strategy)
         keeping = Keeping(
             microbatches=self._microbatches(strategy),
@@ -208,10 +248,14 @@ class Chooser:
             replicas=strategy.dp,
             zero=strategy.zero,
             streaming=strategy.streaming,
+            weights_in_dram=int(strategy.weights == "dram"),
+            cache_in_dram=int(strategy.cache == "dram"),
+            experts=strategy.ep,
         )
-        room = self.hardware.core_bytes
-        cut = Cut(pieces, room, strategy.pp, strategy.interleave, keeping)
-        program = Program(
+        room, dram = self.hardware.core_bytes, dram_of(self.hardware)
+        behind = np.inf if dram is None else dram.core_capacity_bytes
+        cut = Cut(pieces, room, strategy.pp, strategy.interleave, keeping, behind)
+        return Program(
             model=way.name,
             parameters=way.chain.parameters,
             layers=way.chain.layers,
@@ -219,12 +263,11 @@ class Chooser:
             workload=self.workload,
             hardware=self.hardware,
             mapping=strategy,
-            mesh=mesh_of(*strategy.region, strategy.head_groups, strategy.layout),
+            mesh=_mesh(strategy),
             graphs={name: piece.mapped for name, piece in pieces.items()},
             stages=tuple(self.manager.apply(cut, way.chain.bind(self._sizes(strategy)))),
             given=way.chain.given,
         )
-        return self.manager.apply(Place(self.seed), program), pieces
 
 
 def bind_graphs(graphs: Graphs, sizes: Mapping[str, int]) -> dict[str, MappedGraph]:
@@ -238,7 +281,12 @@ def _merit(candidate: Candidate) -> tuple[bool, float]:
 
 def _mesh_key(strategy: Strategy) -> tuple[object, ...]:
     mesh = (*strategy.region, strategy.head_groups, strategy.layout)
-    return (*mesh, strategy.recompute, strategy.microbatch, strategy.streaming)
+    return (*mesh, strategy.recompute, strategy.microbatch, strategy.streaming, strategy.ep)
+
+
+def _mesh(strategy: Strategy) -> Mesh:
+    shape = (*strategy.region, strategy.head_groups, strategy.layout)
+    return mesh_of(*shape, strategy.ep)
 
 
 def _table(
@@ -289,6 +337,10 @@ def _advice(free: Candidate, program: Program) -> tuple[str, ...]:
     strategy = free.strategy
     rows, columns = strategy.region
     pins = f"--region {rows}x{columns} --mapping pp={strategy.pp},dp={strategy.dp}"
+    if strategy.weights == "dram" or strategy.cache == "dram":
+        pins += f",weights={strategy.weights},cache={strategy.cache}"
+    if strategy.ep > 1:
+        pins += f",ep={strategy.ep}"
     if free.fits:
         return (f"{pins} (at least {free.bound_s:.4g} s)",)
     others = "more wafers, or a smaller model or context"

@@ -29,9 +29,10 @@ class Classes:
 
     def leaves(self, node: int) -> tuple[int, ...]:
         """The finest classes that a class is split into; none for a dimension of one element."""
-        root = node
-        while self._parents[root] != root:
-            root = self._parents[root]
+        root, parents = node, self._parents
+        while parents[root] != root:
+            parents[root] = parents[parents[root]]
+            root = parents[root]
         if self._sizes[root] == 1 and root not in self._kept:
             return ()
         if root not in self._children:

@@ -5,9 +5,10 @@ the best few are cut into stages, placed and evaluated, and the fastest is the p
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..backend.dram import dram_of
 from ..ir.dims import Polynomial
 from ..ir.errors import UserError
 from ..ir.floor import floor_of
@@ -24,8 +25,10 @@ from .lay_out import LayOut
 from .manager import AfterPass, PassManager
 from .mappable import check_mappable
 from .pieces import Chain, chain_of
+from .plans import check_places
 from .recompute import Recompute
 from .shard import described
+from .spread_experts import SpreadExperts, check_pinned, has_experts
 from .units import units_of
 from .widen import Widen
 
@@ -45,8 +48,8 @@ anew: Megatron-LM before and after arXiv 2205.05198."""
 
 TRAINING_PASSES = ("differentiate", "optimize", "recompute", "decompose_gradients", "share")
 PASSES = (
-    "widen", "fuse", *TRAINING_PASSES[:4], "decompose", *TRAINING_PASSES[4:], "fold_views",
-    "shard", "cut", "place",
+    "widen", "fuse", "split_scores", *TRAINING_PASSES[:4], "decompose", *TRAINING_PASSES[4:],
+    "fold_views", "shard", "cut", "place",
 )  # fmt: skip
 """Names that `--print-after` knows."""
 
@@ -72,17 +75,42 @@ class Compiler:
         Raises UserError for a pin that is impossible on this model or hardware. A program that
         does not fit the memory is returned all the same; its evaluation says what is short.
         """
-        self._check(model)
         manager = PassManager(self.after)
-        rates = frozenset(self.hardware.core.matrix_flops_per_cycle)
-        widened = manager.apply(Widen(rates), model)
+        ways = self.ways(model, manager)
+        return self.chooser(ways, manager).best(self.pins_of(ways))
+
+    def ways(self, model: Model, manager: PassManager) -> list[Way]:
+        """The model in canonical form in every layout that strategies may have; raises UserError.
+
+        Another hardware of the same `kind` has the same ways.
+        """
+        self._check(model)
+        widened = manager.apply(Widen(self.kind[0]), model)
         forms = self._forms(widened, manager)
         for form in forms:
             check_operators(form.canonical)
         ways = [way for form in forms for way in self._laid_out(form, manager)]
         self._check_stages(ways[0].chain)
-        pins = self.pins if _symbolic(forms[0].canonical) else self._whole_batch()
-        return Chooser(self.hardware, self.workload, ways, manager, self.seed).best(pins)
+        graphs, symbolic = ways[0].chain.graphs.values(), all(way.symbolic for way in ways)
+        dram = dram_of(self.hardware)
+        shared = dram is not None and not dram.on_die
+        check_pinned(self.pins, self.workload.batch, graphs, symbolic, shared)
+        return ways
+
+    @property
+    def kind(self) -> tuple[frozenset[str], bool, bool]:
+        """All of the hardware that ways rest on: the dtypes that are multiplied, whether attention
+        is one kernel, and whether places in a row mean no distance."""
+        rates = frozenset(self.hardware.core.matrix_flops_per_cycle)
+        return rates, self._kernels, floor_of(self.hardware).switched
+
+    def chooser(self, ways: Sequence[Way], manager: PassManager) -> Chooser:
+        """What finds the best strategy of some ways."""
+        return Chooser(self.hardware, self.workload, ways, manager, self.seed)
+
+    def pins_of(self, ways: Sequence[Way]) -> Pins:
+        """The pins, with those that the model asks for."""
+        return self.pins if all(way.symbolic for way in ways) else self._whole_batch()
 
     def _forms(self, widened: Model, manager: PassManager) -> list["_Form"]:
         """The model in canonical form, in training for every kind of recomputation that may be
@@ -104,6 +132,7 @@ class Compiler:
         """A form in every layout that the hardware may have it in."""
         chain = self._chain(form.canonical)
         sizes = {"sequence": self.workload.sequence, "context": self.workload.context}
+        spread = self._spread(chain, form)
         flops = self._chain(form.traced).bind({**sizes, "batch": self.workload.batch}).flops
         return [
             Way(
@@ -113,9 +142,18 @@ class Compiler:
                 form.recompute,
                 layout,
                 bind_graphs(manager.apply(LayOut(layout), chain), sizes),
+                _symbolic(form.canonical),
+                bind_graphs(manager.apply(LayOut(layout), spread), sizes) if spread else {},
             )
             for layout in self._layouts(form.recompute)
         ]
+
+    def _spread(self, chain: Chain, form: "_Form") -> Chain | None:
+        """The chain for replicas that divide experts among them, where any may."""
+        asked = self.pins.ep != 1 and self.pins.dp != 1 and self.workload.batch > 1
+        if not (asked and _symbolic(form.canonical) and has_experts(chain.graphs.values())):
+            return None
+        return SpreadExperts().run(chain)
 
     def _layouts(self, recompute: str) -> tuple[Layout, ...]:
         phase = self.workload.phase
@@ -161,6 +199,7 @@ class Compiler:
         if self.layers is not None and self.layers > model.layers:
             raise UserError(f"--layers {self.layers}: the model has {model.layers} layers")
         self.pins.check_batch(self.workload.batch)
+        check_places(self.hardware, self.pins)
         region, floor = self.pins.region, floor_of(self.hardware)
         of_what = f"{self.hardware.wafers} nodes" if floor.switched else f"wafer {wafer.name}"
         if region and (region[0] > floor.rows or region[1] > floor.columns):

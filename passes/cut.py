@@ -29,6 +29,8 @@ class Cut:
     stages: int
     chunks: int = 1
     keeping: Keeping = field(default_factory=Keeping)
+    dram_bytes: float = np.inf
+    """Of DRAM for a core."""
     name: str = "cut"
 
     def run(self, chain: Chain) -> list[Stage]:
@@ -85,6 +87,7 @@ def _core_memory(
         gradient_bytes=total(keeping.gradients),
         optimizer_bytes=total(keeping.states),
         saved_bytes=total(keeping.saved),
+        dram_bytes=total(keeping.dram),
     )
 
 
@@ -152,7 +155,9 @@ class _Parts:
         if self.chain.shared is not None:
             shared = float(keeping.held(self.cut.pieces[SHARED].memory))
         room = self.cut.usable_bytes - shared
-        return np.maximum(0.0, held + (active + buffers - room) / self.cut.chunks)
+        inside = held + (active + buffers - room) / self.cut.chunks
+        behind = self._sums(keeping.dram) - self.cut.dram_bytes / self.cut.chunks
+        return np.maximum(0.0, np.maximum(inside, behind))
 
     def _memories(self, unit: Unit) -> list[GraphMemory]:
         return [self.cut.pieces[call.text("body")].memory for call in unit.calls]

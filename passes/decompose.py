@@ -150,9 +150,8 @@ def attention_parts(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
     wide = typed(batch, queries, groups, members, out)
     split = typed(batch, groups, members, queries, width)
     grouped = parts.op("reshape", "grouped", op.operands[:1], split)
-    scores = parts.op(
-        "matmul", "scores", (grouped.result, op.operands[1]), square, indices="bgrsd,bgtd->bgrst"
-    )
+    first = scores_of(parts, grouped, op.operands[1], square, extras)
+    scores = first[-1]
     scaled = scaled_scores(op, parts, scores, extras)
     masked = masked_scores(op, parts, (scores, *scaled)[-1])
     selected = selected_scores(parts, (scores, *scaled, *masked)[-1], extras.get("indices"))
@@ -176,12 +175,37 @@ def attention_parts(op: Op, types: tuple[TensorType, ...]) -> list[Op]:
     )
     share = parts.map("share", (mixed.result, inverse.result), wide, "bsgre,bgrs->bsgre", "a * b")
     joined = parts.op("reshape", "joined", (share.result,), op.type)
-    before = [grouped, scores, *scaled, *masked, *selected, highest, *sunk]
+    before = [grouped, *first, *scaled, *masked, *selected, highest, *sunk]
     return [*before, weights, total, mixed, inverse, share, parts.last(joined)]
 
 
 Extras = Mapping[str, tuple[str, TensorType]]
 """The operands that attention has after queries, keys and values, by what they are."""
+
+
+def scores_of(
+    parts: Parts, grouped: Op, key: str, square: TensorType, extras: Extras, scale: str = "a"
+) -> list[Op]:
+    """Products of queries, by group and member, and keys: the sum of two where both have more
+    dimensions, of which the queries are taken as `scale` says."""
+    indices = "bgrsd,bgtd->bgrst"
+    if "more_query" not in extras:
+        return [parts.op("matmul", "scores", (grouped.result, key), square, indices=indices)]
+    first = parts.op("matmul", "first", (grouped.result, key), square, indices=indices)
+    (query, asked), (other, seen) = extras["more_query"], extras["more_key"]
+    split = TensorType(square.dtype, (*square.shape[:-1], asked.shape[-1]))
+    more = [parts.op("reshape", "more", (query,), split)]
+    if scale != "a":
+        more.append(parts.map("taken", more[0].results, split, "bgrsd->bgrsd", scale))
+    query = more[-1].result
+    if seen.shape[1] != square.shape[1]:
+        each = TensorType(seen.dtype, (seen.shape[0], square.shape[1], *seen.shape[2:]))
+        more.append(parts.map("common", (other,), each, "bptd->bgtd", "a"))
+        other = more[-1].result
+    second = parts.op("matmul", "second", (query, other), square, indices=indices)
+    both = (first.result, second.result)
+    total = parts.map("scores", both, square, "bgrst,bgrst->bgrst", "a + b")
+    return [first, *more, second, total]
 
 
 def scaled_scores(op: Op, parts: Parts, scores: Op, extras: Extras) -> list[Op]:

@@ -24,6 +24,7 @@ from .decompose import (
     masked_scores,
     norm_parts,
     scaled_scores,
+    scores_of,
     selected_scores,
 )
 from .fuse import without_dead
@@ -98,11 +99,11 @@ def _through_probabilities(op: Op, types: Types) -> list[Op]:
     wide = TensorType(dtype, (batch, queries, groups, members, out))
     before = [parts.op("reshape", "grouped", op.operands[:1], split)]
     plain = op.attributes.get("softcap") is None and "mask" not in extras
+    expr = f"a * {op.number('scale')!r}"
     if plain:
-        expr = f"a * {op.number('scale')!r}"
         before.append(parts.map("narrow", (before[0].result,), split, "bgrsd->bgrsd", expr))
-    operands = (before[-1].result, op.operands[1])
-    ops = [*before, parts.op("matmul", "scores", operands, square, indices="bgrsd,bgtd->bgrst")]
+    scale = expr if plain else "a"
+    ops = [*before, *scores_of(parts, before[-1], op.operands[1], square, extras, scale)]
     ops.extend([] if plain else scaled_scores(op, parts, ops[-1], extras))
     ops.extend(masked_scores(op, parts, ops[-1]))
     ops.extend(selected_scores(parts, ops[-1], extras.get("indices")))

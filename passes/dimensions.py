@@ -61,10 +61,12 @@ def head_groups(graphs: Iterable[Graph]) -> int:
 
 
 def weights_of(graph: Graph) -> frozenset[str]:
-    """Weights, and what follows from weights alone."""
+    """Weights, and what follows from weights and buffers alone (scales of quantized weights)."""
     found = {value.name for value in graph.inputs if value.role == "weight"}
+    buffers = {value.name for value in graph.inputs if value.role == "buffer"}
     for op in graph.ops:
-        if op.operands and found.issuperset(op.operands):
+        own = set(op.operands)
+        if own & found and own <= found | buffers:
             found.update(op.results)
     return frozenset(found)
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 from ..ir.errors import VerificationError
 from ..ir.graph import Graph, Op, Role, TensorType, forward_bodies
-from ..ir.mapped import Axis, MappedGraph, Mesh, Sharding
+from ..ir.mapped import EXPERTS, Axis, MappedGraph, Mesh, Sharding
 from ..ir.program import Layout
 from .aims import carried_sharding
 from .combine import Combine
 from .pieces import SHARED, Chain
 from .shard import Shard
+from .spread_experts import routed
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class LayOut:
         if chain.shared is not None:
             wanted = {outside: places[group] for outside, group in alike.items()}
             mapped[SHARED] = combine.run(shard.run(chain.graphs[SHARED], wanted))
+        order = dict.fromkeys([call.text("body") for call in chain.calls])
+        mapped |= routed({name: mapped[name] for name in order}, bodies)
         return {name: mapped[name] for name in chain.graphs if name in mapped}
 
     def _passed_on(self, chain: Chain, alike: Mapping[str, str]) -> dict[str, Sharding]:
@@ -198,8 +201,9 @@ def _alike(chain: Chain) -> dict[str, str]:
     return group
 
 
-def mesh_of(rows: int, columns: int, head_groups: int, layout: Layout) -> Mesh:
-    """The mesh that fills a region: heads over the outer axis, their width over the inner one.
+def mesh_of(rows: int, columns: int, head_groups: int, layout: Layout, experts: int = 1) -> Mesh:
+    """The mesh that fills a region: heads over the outer axis, their width over the inner one;
+    `experts` replicas that divide these among them are an axis too.
 
     Rows are grouped too where tiles travel, so that both sides of a product are cut alike. Cores
     left over by the grouping stay idle. Raises VerificationError for more groups than cores.
@@ -207,8 +211,10 @@ def mesh_of(rows: int, columns: int, head_groups: int, layout: Layout) -> Mesh:
     row_groups = head_groups if layout == "matmul" else 1
     if rows < row_groups or columns < head_groups:
         raise VerificationError(f"{head_groups} head groups on {rows} x {columns} cores")
+    replicas = (Axis(EXPERTS, experts, "replicas"),) if experts > 1 else ()
     return Mesh(
         (
+            *replicas,
             Axis("yh", row_groups, "rows"),
             Axis("yd", rows // row_groups, "rows"),
             Axis("xh", head_groups, "columns"),

@@ -25,14 +25,17 @@ class Values:
     origins: dict[str, str] = field(default_factory=dict[str, str])
     """Of values that were moved the names that the graph has for them."""
 
-    def moved(self, name: str, target: Sharding) -> str:
-        """The name under which `name` lies as `target` says, moving it if it does not."""
+    def moved(self, name: str, target: Sharding, anew: bool = False) -> str:
+        """The name under which `name` lies as `target` says, moving it if it does not; `anew` for
+        a reader that keeps nothing for others of what comes."""
         now = self.shardings.get(name)
         if now is None:
             self.shardings[name] = target
             return name
         if now == target:
             return name
+        if anew:
+            return self._move(name, now, target)
         if (name, target) not in self.known:
             self.known[name, target] = self._move(name, now, target)
         return self.known[name, target]

@@ -7,13 +7,31 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend.dram import dram_of
+from ..backend.streaming import off_wafer
 from ..ir.errors import UserError
+from ..ir.hardware import Hardware
 from ..ir.pins import Pins
 
 Integers = NDArray[np.int64]
 
 MAX_MICROBATCHES = 6
 """Sizes of micro-batches that are tried for a number of replicas."""
+
+
+def check_places(hardware: Hardware, pins: Pins) -> None:
+    """Raise UserError for weights or caches that are pinned to a memory which is not there."""
+    asked = [f"{name}=dram" for name in ("weights", "cache") if getattr(pins, name) == "dram"]
+    if asked and dram_of(hardware) is None:
+        gpu = hardware.core.multiprocessors is not None
+        reason = "all that a GPU holds lies there" if gpu else "none with a bandwidth is stated"
+        raise UserError(
+            f"--mapping {','.join(asked)}: {hardware.name} leaves no DRAM to choose: {reason}"
+        )
+    if (pins.streaming or pins.weights == "off-wafer") and off_wafer(hardware) is None:
+        raise UserError(
+            f"--mapping: weights cannot be streamed onto {hardware.name}, which has no ports"
+        )
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,12 @@ class Plans:
     chunks: Integers
     zero: Integers
     streaming: Integers
+    weights: Integers
+    """1 where they lie in DRAM; else in SRAM or, streamed, off the wafer."""
+    cache: Integers
+    """1 where caches lie in DRAM."""
+    ep: Integers
+    """Replicas that divide the experts among them."""
 
     def __len__(self) -> int:
         return len(self.dp)
@@ -37,14 +61,11 @@ class Plans:
         return Plans(*(getattr(self, field.name)[which] for field in fields(self)))
 
     def by_streaming(self) -> Iterator["Plans"]:
-        """The plans that stream weights, and those that do not."""
-        for streaming in np.unique(self.streaming):
-            yield self[np.flatnonzero(self.streaming == streaming)]
-
-    def parts(self, most: int) -> Iterator["Plans"]:
-        """The plans in groups of at most some number."""
-        for first in range(0, len(self), most):
-            yield self[np.arange(first, min(first + most, len(self)))]
+        """The plans that stream weights, and those that do not, each apart by how many replicas
+        divide the experts."""
+        kinds = 2 * self.ep + self.streaming
+        for kind in np.unique(kinds):
+            yield self[np.flatnonzero(kinds == kind)]
 
 
 @dataclass(frozen=True)
@@ -63,6 +84,14 @@ class Choices:
     """Whether weights may come from off the wafer."""
     pins: Pins
     most_chunks: int = 8
+    dram: bool = False
+    """Whether the hardware has DRAM for weights and caches."""
+    caches: bool = False
+    """Whether the model keeps caches."""
+    eps: tuple[int, ...] = (1,)
+    """How many replicas may divide the experts among them."""
+    dram_is_shared: bool = False
+    """Whether the replicas on a wafer read the same weights in DRAM."""
 
     def plans(self) -> dict[int, Plans]:
         """All plans by the size of their micro-batches."""
@@ -77,13 +106,18 @@ class Choices:
                 f"--mapping interleave={self.pins.interleave}: a batch of {self.batch} gives no "
                 "replica a number of micro-batches that is a multiple of its stages"
             )
+        if self.pins.ep not in (None, 1) and not any(found.values()):
+            raise UserError(
+                f"--mapping ep={self.pins.ep}: a batch of {self.batch} on {self.devices} "
+                "rectangles gives no number of replicas that is a multiple of it"
+            )
         return {
             size: Plans(*np.array(rows, dtype=np.int64).T) for size, rows in found.items() if rows
         }
 
     def _sizes(self, each: int) -> list[int]:
         if self.pins.microbatch:
-            return [self.pins.microbatch]
+            return [self.pins.microbatch] if each % self.pins.microbatch == 0 else []
         sizes = _divisors(each, each)
         if len(sizes) > MAX_MICROBATCHES:
             steps = np.linspace(0, len(sizes) - 1, MAX_MICROBATCHES).round().astype(int)
@@ -94,9 +128,10 @@ class Choices:
         zeros = self._zeros(dp)
         for stages in [1] if self._streams_alone else self._stages(dp, microbatches):
             for chunks in self._chunks(stages, microbatches):
-                for zero, streamed in product(zeros, self._streaming(stages, chunks)):
-                    if not (streamed and zero and self.pins.zero is None):
-                        yield dp, microbatches, stages, chunks, zero, int(streamed)
+                for zero, place in product(zeros, self._places(stages, chunks)):
+                    if not (place[0] and zero and self.pins.zero is None):
+                        for ep in self._eps(dp, place):
+                            yield dp, microbatches, stages, chunks, zero, *place, ep
 
     def _stages(self, dp: int, microbatches: int) -> list[int]:
         """More stages than memory asks for only pay in a pipeline; of those that make stages of
@@ -122,16 +157,36 @@ class Choices:
         most = min(self.layers // stages, self.most_chunks)
         return [n for n in range(1, most + 1) if n == 1 or self.layers % (stages * n) == 0] or [1]
 
+    def _eps(self, dp: int, place: tuple[int, int, int]) -> list[int]:
+        """How many replicas divide the experts: one where all get weights from the same place."""
+        common = place[0] or (place[1] and self.dram_is_shared)
+        return [ep for ep in self.eps if ep == 1 or (dp % ep == 0 and not common)]
+
     @property
     def _streams_alone(self) -> bool:
         """Whether weights are streamed by order: then one stage holds all layers in turn."""
-        return bool(self.pins.streaming) and self.pins.pp is None
+        ordered = self.pins.streaming or self.pins.weights == "off-wafer"
+        return bool(ordered) and self.pins.pp is None
 
-    def _streaming(self, stages: int, chunks: int) -> list[bool]:
-        """Streamed weights leave room: one stage a wafer does."""
-        if self.pins.streaming is not None:
-            return [self.pins.streaming]
-        return [False, True] if self.streams and chunks == 1 and stages <= 1 else [False]
+    def _places(self, stages: int, chunks: int) -> list[tuple[int, int, int]]:
+        """Where weights and caches may lie: whether weights are streamed, whether they lie in DRAM,
+        whether caches do. Streamed weights leave room for caches, and for all layers in one stage
+        a wafer."""
+        weights = ["sram"] + ["dram"] * self.dram
+        if self.pins.weights is not None:
+            weights = [self.pins.weights]
+        elif self.pins.streaming:
+            weights = ["off-wafer"]
+        elif self.pins.streaming is None and self.streams and chunks == 1 and stages <= 1:
+            weights.append("off-wafer")
+        caches = ["sram"] + ["dram"] * (self.dram and self.caches)
+        if self.pins.cache is not None:
+            caches = [self.pins.cache]
+        return [
+            (int(of_weights == "off-wafer"), int(of_weights == "dram"), int(of_caches == "dram"))
+            for of_weights, of_caches in product(weights, caches)
+            if of_weights != "off-wafer" or of_caches == "sram"
+        ]
 
     def _zeros(self, dp: int) -> list[int]:
         if self.pins.zero is not None:

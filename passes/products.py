@@ -99,7 +99,8 @@ def weight_axes(
         wanted = COLUMNS if layout == "matmul" else ROWS
         free = tuple(axis for axis in wanted if axis not in axes_of(a, a))
         a[known.largest(letters.contracted)] = used = free
-    across = COLUMNS if layout == "matmul" or set(used) & set(ROWS) else ROWS
+    over_rows = set(used or axes_of(a, letters.shared)) & set(ROWS)
+    across = COLUMNS if layout == "matmul" or over_rows else ROWS
     taken = axes_of(a, (*letters.left, *letters.shared) if layout == "matmul" else a)
     over = tuple(axis for axis in across if axis not in taken)
     b = _new_features(letters, known, over, inner_part(layout, letters.right, known))
@@ -173,10 +174,11 @@ def gradient_axes(
 
 
 def activation_axes(
-    layout: Layout, letters: Letters, left: Placed, right: Placed | None, known: Known
+    layout: Layout, letters: Letters, left: Placed, right: Placed | None, known: Known, fixed: bool
 ) -> tuple[Placed, Placed]:
     """Axes of two activations: heads lie alike on both sides. In `matmul` both are already cut
-    over the rows; else what is summed lies alike too, and keys lie over the rows."""
+    over the rows; what is summed lies alike if sums must run along the columns, as in the right
+    operand if that is `fixed`. Else what is summed lies alike too, and keys lie over the rows."""
     a, b = dict(left), dict(right or {})
     if layout == "matmul":
         if not {*axes_of(a, a), *axes_of(b, b)} & set(COLUMNS):
@@ -185,6 +187,10 @@ def activation_axes(
         b |= {letter: a.get(letter, ()) for letter in letters.shared}
         if right is None:
             b |= {letter: a.get(letter, ()) for letter in letters.contracted}
+        elif set(axes_of(a, letters.left)) & set(axes_of(b, letters.right)):
+            giver, taker = (b, a) if fixed else (a, b)
+            taker |= {letter: giver.get(letter, ()) for letter in letters.contracted}
+            a = without_clashes(a, letters.left)
         return a, without_clashes(b, letters.shared)
     a, b = known.with_tokens_whole(a), known.with_tokens_whole(b)
     a = _beside_tokens(a, letters.left, b, letters.right, known)

@@ -26,6 +26,10 @@ class Regions:
     columns: Integers
     head_groups: Integers
 
+    def __getitem__(self, which: Integers) -> "Regions":
+        """The regions of some numbers."""
+        return Regions(self.rows[which], self.columns[which], self.head_groups[which])
+
     def sizes(self, layout: Layout) -> dict[str, Integers]:
         """The mesh axes of every region (as `lay_out.mesh_of` makes them)."""
         row_groups = self.head_groups if layout == "matmul" else np.ones_like(self.rows)

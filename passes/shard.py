@@ -166,13 +166,19 @@ class _Sharder:
             self._map(op, indices_of(op))
 
     def _whole(self, name: str) -> str:
-        """A value that is no partial result; hidden states that were one have their tokens cut
-        over the columns in `sequence`."""
-        now, shape = self.values.shardings[name], self.values.types[name].shape
-        tokens = [at for at, dim in enumerate(shape) if dim == dims.symbol("sequence")]
-        hidden = len(tokens) == 1 and any(isinstance(dim, int) for dim in shape)
-        if self.layout != "sequence" or not hidden or set(now.partial) != set(COLUMNS):
+        """A value that is no partial result; hidden states that were one are cut over the columns:
+        their tokens in `sequence`, their features in `matmul`."""
+        now, type_ = self.values.shardings[name], self.values.types[name]
+        tokens = [at for at, dim in enumerate(type_.shape) if dim == dims.symbol("sequence")]
+        hidden = len(tokens) == 1 and any(isinstance(dim, int) for dim in type_.shape)
+        summed = now.function == "sum" and set(now.partial) == set(COLUMNS)
+        if self.layout == "matvec" or not hidden or not summed:
             return self.values.whole(name)
+        if self.layout == "matmul":
+            aim = carried_sharding(self.layout, type_).axes
+            if any(own not in ((), wanted) for own, wanted in zip(now.axes, aim, strict=True)):
+                return self.values.whole(name)
+            return self.values.moved(name, Sharding(aim))
         cut = [own or (COLUMNS if at in tokens else ()) for at, own in enumerate(now.axes)]
         return self.values.moved(name, Sharding(tuple(cut)))
 
@@ -242,8 +248,9 @@ class _Sharder:
         for reduced in (False, True):
             for name, letters in zip(op.operands, indices.operands, strict=True):
                 for letter, cut in (self._placed(name, letters) or {}).items():
-                    due = (letter in indices.reduced) == reduced and not axes.get(letter)
-                    if cut and due and not clash(axes, letter, cut):
+                    due = (letter in indices.reduced) == reduced
+                    more = not axes.get(letter) or set(axes[letter]) < set(cut)
+                    if cut and due and more and not clash(axes, letter, cut):
                         axes[letter] = cut
         axes |= dict.fromkeys(indices.whole | indices.uneven, ())
         rooms: list[tuple[int, ...]] = [()] * len(op.operands)
@@ -287,23 +294,32 @@ class _Sharder:
         weights = op.operands[2]
         sizes = dict(zip(indices.operands[2], self.values.types[weights].shape, strict=True))
         axes, best = tables.chosen_axes(self.layout, indices, sizes, placed)
+        axes, best = axes | tables.spread(op), best | tables.spread(op)
         if weights not in self.values.shardings:
             self._demand(weights, indices.operands[2], best)
         operands = [
-            self._demand(name, letters, axes)
+            self._taken(name, letters, axes)
             for name, letters in zip(op.operands, indices.operands, strict=True)
         ]
-        self._result(op, operands, indices, axes)
+        self._result(op, operands, indices, axes | dict.fromkeys(tables.spread(op), ()))
 
     def _chosen_grad(self, op: Op, indices: Indices) -> None:
         tokens = self._placed(op.operands[2], indices.operands[2]) or {}
         aim = self._aimed(op, indices) or {}
-        axes = tables.chosen_grad_axes(self.layout, indices, tokens, aim)
+        axes = tables.chosen_grad_axes(self.layout, indices, tokens, aim | tables.spread(op))
         operands = [
-            self._demand(name, letters, axes)
+            self._taken(name, letters, axes)
             for name, letters in zip(op.operands, indices.operands, strict=True)
         ]
         self._result(op, operands, indices, axes)
+
+    def _taken(self, name: str, letters: str, axes: Placed) -> str:
+        """An operand that is taken part by part as it comes: where tiles travel nothing of it is
+        kept for others."""
+        if self.layout != "matmul" or name not in self.values.shardings:
+            return self._demand(name, letters, axes)
+        cut = tuple(axes.get(letter, ()) for letter in letters)
+        return self.values.moved(name, Sharding(cut), anew=True)
 
     # Products.
 
@@ -349,7 +365,8 @@ class _Sharder:
                 return products.beside_weight(letters, a, b)
             if sums_tokens(op, self.values.types):
                 return products.gradient_axes(letters, a, b, self._aimed(op, indices))
-        return products.activation_axes(self.layout, letters, a, b, known)
+        fixed = right in self.weights
+        return products.activation_axes(self.layout, letters, a, b, known, fixed)
 
     def _aim(self, name: str) -> Sharding | None:
         """Where a value had best lie, if that is known."""

@@ -6,6 +6,7 @@ from ..ir import dims
 from ..ir.dims import Dim
 from ..ir.graph import Op
 from ..ir.kinds import Indices
+from ..ir.mapped import EXPERTS
 from ..ir.program import Layout
 from .axes import COLUMNS, ROWS, Placed, axes_of, without_clashes
 from .products import Known
@@ -33,6 +34,12 @@ def chosen_grad_axes(layout: Layout, indices: Indices, tokens: Placed, aim: Plac
     row of cores adds up what its own tokens give; else every core has all tokens."""
     summed = {x: tokens.get(x, ()) for x in indices.reduced} if layout == "matmul" else {}
     return without_clashes(aim | summed, summed)
+
+
+def spread(op: Op) -> Placed:
+    """Where the matrices of a product lie by expert: on replicas that divide them, if that is
+    asked for."""
+    return {op.text("expert"): (EXPERTS,)} if op.attributes.get("spread") else {}
 
 
 def chosen_axes(

@@ -203,7 +203,8 @@ def run_batches(
     if program.workload.phase == "train":
         trained = run_training(program, states, replicas)
         return {**batches.joined(trained.microbatches), **trained.outputs}
-    return batches.joined([run_program(program, each) for each in states])
+    of_one = program.microbatches
+    return batches.joined([run_program(program, s, at // of_one) for at, s in enumerate(states)])
 
 
 def _run_unsplit(model: Model, state: "Values") -> "Values":

@@ -37,7 +37,6 @@ def save_files(directory: str | Path, files: Mapping[str, str]) -> None:
         raise UserError(f"cannot be written: {reason}", Location(str(folder))) from None
 
 
-def save(report: Mapping[str, Any], program: str | None, directory: str | Path) -> None:
-    """Write report.json and, where there is one, the program's text as program.txt."""
-    files = {"report.json": print_json(report)}
-    save_files(directory, files if program is None else files | {"program.txt": program})
+def save(report: Mapping[str, Any], others: Mapping[str, str], directory: str | Path) -> None:
+    """Write report.json and other texts by file name: the program, the trace."""
+    save_files(directory, {"report.json": print_json(report), **others})

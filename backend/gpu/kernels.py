@@ -20,6 +20,7 @@ from ..kernels import added
 from .device import Device, Kernels
 from .fusion import MAPS, Fused, kernels_of
 from .operators import PRODUCTS, attention_kernels, is_scores, map_kernels, product_kernels
+from .products import product
 
 FREE = frozenset({"shard", "slice", "view"})
 NONE = Kernels(0.0, 0.0, CoreWork())
@@ -29,12 +30,14 @@ NONE = Kernels(0.0, 0.0, CoreWork())
 @dataclass(frozen=True)
 class GraphKernels:
     """Kernels of a graph's operators; `rate` is the dtype that a product runs at, `work` what any
-    other operator makes of the vector lanes."""
+    other operator makes of the vector lanes, `of_experts` the sizes (m, n, k) of a product of one
+    expert with its tokens, and of how many."""
 
     device: Device
     blocks: Blocks
     rate: Callable[[Op], str]
     work: Callable[[Op], CoreWork]
+    of_experts: Callable[[Op], tuple[Number, Number, Number, Number]]
 
     def of(self, op: Op) -> tuple[Kernels, ...]:
         """Kernels that are launched for an operator, one after the other. What several compute
@@ -51,6 +54,9 @@ class GraphKernels:
             return NONE
         if op.kind in PRODUCTS:
             return self._product(op)
+        if op.kind in ("chosen_matmul", "chosen_matmul_grad"):
+            m, n, k, count = self.of_experts(op)
+            return product(self.device, self.rate(op), m, n, k, count)
         if op.kind in MAPS:
             fused = self._fused.get(op.result)
             return NONE if fused is None else self._map(fused)

@@ -159,12 +159,6 @@ class Plan:
         np.add.at(sent, self.messages.source[once], self.bytes[once])
         return sent
 
-    def received_bytes(self) -> Ints:
-        """(n,) bytes that come to each member."""
-        received = np.zeros(len(self.members), np.int64)
-        np.add.at(received, self.messages.destination, self.bytes)
-        return received
-
     def flows(
         self,
         flit_bytes: int,

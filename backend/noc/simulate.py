@@ -186,11 +186,12 @@ def _too_much(steps: int, budget: int, fidelity: Fidelity) -> str:
     instead = "'fluid' or 'bound'" if fidelity == "flit" else "'bound'"
     return (
         f"simulating {steps:.3g} {unit} through routers would take about "
-        f"{_duration(seconds)}, and the budget is {budget:.3g}: raise the budget, or use {instead}"
+        f"{duration(seconds)}, and the budget is {budget:.3g}: raise the budget, or use {instead}"
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words."""
     for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

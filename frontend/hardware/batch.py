@@ -41,36 +41,55 @@ class Verdicts:
 
 def judge(space: "HardwareSpace", points: Columns) -> Verdicts:
     """The verdicts on a batch of points; raises UserError for a mistake in the spec or a name."""
+    count = len(next(iter(points.values()))) if points else 1
+    valid, holds = np.zeros(count, bool), dict[str, np.ndarray]()
+    for tree in trees(space, points):
+        rows = tree.rows
+        valid[rows] = tree.valid
+        for text, held in _held(tree.hardware).items():
+            column = holds.setdefault(text, np.ones(count, bool))
+            column[rows] = held & tree.valid
+    return Verdicts(valid, holds)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Points of a batch that are one tree."""
+
+    rows: np.ndarray
+    """Their numbers in the batch."""
+    valid: np.ndarray
+    """Which of them are designs; the figures of others mean nothing."""
+    hardware: Hardware
+    """Its figures are numbers, or arrays with one entry for each of the points."""
+
+
+def trees(space: "HardwareSpace", points: Columns) -> Iterator[Tree]:
+    """A batch of points as hardware; those that are no designs at all may be left out.
+
+    Raises UserError for a mistake in the spec or a name.
+    """
     for name in points:
         if name not in space.parameters:
             raise UserError(f"unknown parameter '{name}'{nearest(name, space.parameters)}")
     count = len(next(iter(points.values()))) if points else 1
-    valid, holds = np.zeros(count, bool), dict[str, np.ndarray]()
-
-    def keep(rows: np.ndarray, right: Any, constraints: Mapping[str, Any]) -> None:
-        valid[rows] = right
-        for text, held in constraints.items():
-            column = holds.setdefault(text, np.ones(count, bool))
-            column[rows] = held & right
-
     for group in alike(points, np.arange(count)):
-        _judge_group(space, points, group, keep)
-    return Verdicts(valid, holds)
+        yield from _trees_of(space, points, group)
 
 
-def _judge_group(space: "HardwareSpace", points: Columns, rows: np.ndarray, keep: Any) -> None:
+def _trees_of(space: "HardwareSpace", points: Columns, rows: np.ndarray) -> Iterator[Tree]:
     try:
         design, hardware = _bound(space, points, rows)
     except SplitNeededError as split:
         for half in (rows[split.mask], rows[~split.mask]):
-            _judge_group(space, points, half, keep)
+            yield from _trees_of(space, points, half)
     except OneByOneError:
         for row in rows:
-            _judge_one(space, points, row, keep)
+            yield from _tree_of_one(space, points, np.array([row]))
     except InvalidPointError:
-        keep(rows, False, {})
+        return
     else:
-        keep(rows, design.binding.valid, _held(hardware))
+        yield Tree(rows, np.broadcast_to(design.binding.valid, rows.shape), hardware)
 
 
 def _bound(space: "HardwareSpace", points: Columns, rows: np.ndarray) -> tuple[Design, Any]:
@@ -82,13 +101,12 @@ def _bound(space: "HardwareSpace", points: Columns, rows: np.ndarray) -> tuple[D
         return design, design.hardware(space.name, chosen)
 
 
-def _judge_one(space: "HardwareSpace", points: Columns, row: int, keep: Any) -> None:
+def _tree_of_one(space: "HardwareSpace", points: Columns, row: np.ndarray) -> Iterator[Tree]:
     try:
-        hardware = space.bind(chosen_of(points, np.array([row])))
+        hardware = space.bind(chosen_of(points, row))
     except InvalidPointError:
-        keep(np.array([row]), False, {})
-    else:
-        keep(np.array([row]), True, _held(hardware))
+        return
+    yield Tree(row, np.ones(1, bool), hardware)
 
 
 def _held(hardware: Hardware) -> dict[str, Any]:

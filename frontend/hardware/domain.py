@@ -21,6 +21,25 @@ class Choices:
     values: tuple[float | str, ...]
     text: str
 
+    @property
+    def size(self) -> Any:
+        """How many values there are."""
+        return len(self.values)
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """The values at some places in the list, from 0; one of every point."""
+        if not any(isinstance(value, np.ndarray) for value in self.values):
+            return np.asarray(self.values)[places]
+        each = [np.broadcast_to(np.asarray(value), places.shape) for value in self.values]
+        return np.stack(each)[places, np.arange(len(places))]
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """The places of the values that are nearest to some."""
+        if values.dtype.kind in "US":
+            return np.argmax([values == str(other) for other in self.values], axis=0)
+        apart = [abs(values - other) for other in self.values if not isinstance(other, str)]
+        return np.argmin(apart, axis=0)
+
     def holds(self, value: Any) -> Any:
         """Whether a value is one of the list."""
         if isinstance(value, str):
@@ -36,6 +55,19 @@ class Powers:
     low: Any
     high: Any
     text: str
+
+    @property
+    def size(self) -> Any:
+        """How many values there are."""
+        return np.floor(np.log2(self.high / self.low) + TOLERANCE) + 1
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """The values at some places in the list, from 0; one of every point."""
+        return self.low * 2.0**places
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """The places of the values that are nearest to some."""
+        return np.round(np.log2(values / self.low))
 
     def holds(self, value: Any) -> Any:
         """Whether a value is one of the powers."""
@@ -55,6 +87,26 @@ class Interval:
     high: Any
     step: Any
     text: str
+
+    @property
+    def size(self) -> Any:
+        """How many values there are; infinite where there is no step."""
+        if self.step is None:
+            return np.inf
+        return np.floor((self.high - self.low) / self.step * (1 + 1e-12) + TOLERANCE) + 1
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """The values at some places in the list, from 0, or, without a step, at some shares of the
+        way from the low end to the high one; one of every point."""
+        step = self.high - self.low if self.step is None else self.step
+        return self.low + places * step
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """The places of the values that are nearest to some; shares of the way without a step."""
+        if self.step is not None:
+            return np.round((values - self.low) / self.step)
+        width = np.asarray(self.high - self.low, float)
+        return np.where(width > 0, (values - self.low) / np.where(width > 0, width, 1.0), 0.5)
 
     def holds(self, value: Any) -> Any:
         """Whether a value is in the interval, and a whole number of steps from its low end."""

@@ -7,7 +7,7 @@ break a constraint without physics.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,14 +15,14 @@ import numpy as np
 
 from ...ir.errors import UserError
 from . import expressions, syntax, units
-from .batch import alike, chosen_of
-from .binding import AbsentError, Binding, InvalidPointError, SplitNeededError
-from .domain import Choices, Domain, Interval, Powers
+from .binding import AbsentError, InvalidPointError, SplitNeededError
+from .domain import Choices, Domain, Interval
 from .evaluate import Scope
 from .expressions import COMPARISONS
 from .files import SourceFile
-from .parameters import domain_of, given_values
-from .units import FUNCTIONS, Quantity
+from .open_values import domains, grouped, scope_of
+from .parameters import given_values
+from .units import FUNCTIONS
 
 if TYPE_CHECKING:
     from .space import HardwareSpace
@@ -47,7 +47,7 @@ def enumerate_points(
         for name, known in space.parameters.items()
         if known.domain is not None and name not in held
     ]
-    for columns in _Listing(space, _in_order(names, space.file), limit).points(held, 1, 0):
+    for columns in _Listing(space, in_order(names, space.file), limit).points(held, 1, 0):
         yield {name: columns[name] for name in (*held, *names)}
 
 
@@ -65,7 +65,7 @@ class _Listing:
         if at == len(self.names):
             yield columns
             return
-        for rows in self._alike(columns, count):
+        for rows in grouped(columns, count):
             for half, values, repeats in self._values(columns, rows, self.names[at]):
                 yield from self._grown(columns, half, values, repeats, at)
 
@@ -86,36 +86,18 @@ class _Listing:
             grown = {name: column[kept] for name, column in grown.items()}
             yield from self.points(grown, int(kept.sum()), at + 1)
 
-    def _alike(self, columns: Columns, count: int) -> Iterator[np.ndarray]:
-        return alike(columns, np.arange(count)) if columns else iter([np.arange(count)])
-
-    def _scope(self, columns: Columns, rows: np.ndarray) -> Scope:
-        values = chosen_of(columns, rows) if columns else {}
-        given = given_values(self.space.parameters, values)
-        return Scope(self.space.file, Binding(given, _no_physics, len(rows)))
-
     def _values(
         self, columns: Columns, rows: np.ndarray, name: str
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Points, all values of a parameter for one after the other, and how many each has."""
-        scope = self._scope(columns, rows)
-        try:
-            exists = scope.holds(scope.file.parameters[name].when)
-            domain = domain_of(scope, name) if exists else None
-        except SplitNeededError as split:
-            for half in (rows[split.mask], rows[~split.mask]):
-                yield from self._values(columns, half, name)
-            return
-        except InvalidPointError:
-            return
-        if domain is None:
-            word = isinstance(self.space.parameters[name].default, str)
-            yield rows, np.full(len(rows), "" if word else np.nan), np.ones(len(rows), int)
-            return
-        with np.errstate(all="ignore"):
-            values, repeats = _listed(name, domain, len(rows))
-        valid = np.broadcast_to(scope.binding.valid, rows.shape)
-        yield rows, values[np.repeat(valid, repeats)], np.where(valid, repeats, 0)
+        for some, valid, domain in domains(self.space, columns, rows, name):
+            if domain is None:
+                word = isinstance(self.space.parameters[name].default, str)
+                yield some, np.full(len(some), "" if word else np.nan), np.ones(len(some), int)
+                continue
+            with np.errstate(all="ignore"):
+                values, repeats = _listed(name, domain, len(some))
+            yield some, values[np.repeat(valid, repeats)], np.where(valid, repeats, 0)
 
     def _kept(self, columns: Columns, count: int, at: int) -> np.ndarray:
         """Which points no constraint without physics, and no missing row of a table, rules out."""
@@ -123,7 +105,7 @@ class _Listing:
         if not lets and not lines:
             return np.ones(count, bool)
         kept = np.zeros(count, bool)
-        for rows in self._alike(columns, count):
+        for rows in grouped(columns, count):
             self._keep(columns, rows, lets, lines, kept)
         return kept
 
@@ -158,7 +140,7 @@ class _Listing:
         lines: Sequence[syntax.ConstraintSyntax],
         kept: np.ndarray,
     ) -> None:
-        scope = self._scope(columns, rows)
+        scope = scope_of(self.space, columns, rows)
         try:
             with np.errstate(all="ignore"):
                 holds: Any = True
@@ -191,45 +173,37 @@ def _sides(condition: syntax.Condition | None, file: SourceFile) -> Iterator[syn
             yield side
 
 
-def _no_physics(call: syntax.Call, _scope: Scope) -> Quantity:
-    raise UserError(f"{call.function}() may be used in constraints only", call.location)
-
-
 def _listed(name: str, domain: Domain, count: int) -> tuple[np.ndarray, np.ndarray]:
     """All values for each of `count` points, one point after the other, and how many each has."""
-    match domain:
-        case Choices():
-            each = [np.broadcast_to(np.asarray(value), (count,)) for value in domain.values]
-            return np.stack(each, axis=1).ravel(), np.full(count, len(each))
-        case Powers():
-            low, steps = domain.low, np.floor(np.log2(domain.high / domain.low) + 1e-9)
-            return _runs(
-                count, steps, lambda at, ends: np.repeat(_many(low, count), ends) * 2.0**at
-            )
-        case Interval(step=None):
-            raise UserError(
-                f"parameter {name}: the values of {domain.text} cannot be listed without a step"
-            )
-        case Interval():
-            low, step = _many(domain.low, count), _many(domain.step, count)
-            steps = np.floor((domain.high - domain.low) / domain.step * (1 + 1e-12) + 1e-9)
-            return _runs(
-                count, steps, lambda at, ends: np.repeat(low, ends) + at * np.repeat(step, ends)
-            )
-
-
-def _runs(count: int, steps: Any, value: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of 0..steps of every point, as values, and their lengths."""
-    lengths = np.nan_to_num(_many(steps, count) + 1, nan=0.0, posinf=0.0).astype(int).clip(min=0)
+    if isinstance(domain, Interval) and domain.step is None:
+        raise UserError(
+            f"parameter {name}: the values of {domain.text} cannot be listed without a step"
+        )
+    lengths = np.nan_to_num(_many(domain.size, count), nan=0.0, posinf=0.0).astype(int).clip(min=0)
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return value(np.arange(len(starts)) - starts, lengths), lengths
+    places = np.arange(len(starts)) - starts
+    return _of_runs(domain, lengths).at(places), lengths
+
+
+def _of_runs(domain: Domain, lengths: np.ndarray) -> Domain:
+    """A domain of points as one of their runs of values."""
+
+    def spread(value: Any) -> Any:
+        return np.repeat(value, lengths) if isinstance(value, np.ndarray) else value
+
+    if isinstance(domain, Choices):
+        return replace(domain, values=tuple(spread(value) for value in domain.values))
+    ends = {"low": spread(domain.low), "high": spread(domain.high)}
+    if isinstance(domain, Interval):
+        ends["step"] = spread(domain.step)
+    return replace(domain, **ends)
 
 
 def _many(value: Any, count: int) -> np.ndarray:
     return np.broadcast_to(np.asarray(value, float), (count,))
 
 
-def _in_order(names: Sequence[str], file: SourceFile) -> tuple[str, ...]:
+def in_order(names: Sequence[str], file: SourceFile) -> tuple[str, ...]:
     """The parameters, each after those that its values or its existence rest on.
 
     Raises UserError where there is no such order.

@@ -57,7 +57,7 @@ def _mask_gradient(op: Op, tape: Tape, gradients: Sequence[str | None]) -> tuple
     return (tape.add("mask", [given], tape.type_of(op.operands[0]), attributes),)
 
 
-EXTRAS = ("mask", "sinks", "indices")
+EXTRAS = ("mask", "sinks", "indices", "more_query", "more_key")
 """Operands that attention may have after queries, keys and values, in this order."""
 
 
@@ -77,8 +77,12 @@ def _attention(op: Op, operands: Sequence["Tensor"]) -> "Tensor":
     batch, heads, queries, width = query.shape
     groups, keys = key.shape[1], key.shape[2]
     grouped = query.reshape(batch, groups, heads // groups, queries, width)
-    scores = torch.einsum("bgrsd,bgtd->bgrst", grouped, key) * op.number("scale")
-    scores = scores.reshape(batch, heads, queries, keys)
+    scores = torch.einsum("bgrsd,bgtd->bgrst", grouped, key)
+    if "more_query" in extras:
+        grouped = extras["more_query"].reshape(batch, groups, heads // groups, queries, -1)
+        common = extras["more_key"].expand(batch, groups, keys, -1)
+        scores = scores + torch.einsum("bgrsd,bgtd->bgrst", grouped, common)
+    scores = (scores * op.number("scale")).reshape(batch, heads, queries, keys)
     if op.attributes.get("softcap") is not None:
         scores = (scores / op.number("softcap")).tanh() * op.number("softcap")
     if "mask" in extras:
@@ -114,8 +118,10 @@ def _unseen(op: Op, queries: int, keys: int, indices: "Tensor | None") -> "Tenso
 
 def _attention_indices(op: Op) -> Indices:
     letters = {"mask": op.attributes.get("mask", ""), "sinks": "h", "indices": "bsk"}
+    letters |= {"more_query": "bhsx", "more_key": "bptx"}
     extras = tuple(str(letters[name]) for name in extras_of(op))
-    reduced = dict.fromkeys("tdgk" if "indices" in extras_of(op) else "tdg", "sum")
+    own = "".join(extras)
+    reduced = dict.fromkeys("tdg" + "".join(x for x in "kpx" if x in own), "sum")
     return Indices(("bhsd", "bgtd", "bgte", *extras), "bshe", reduced)
 
 
@@ -134,6 +140,8 @@ def _attention_flops(op: Op, types: Types) -> Dim:
     limits = [op.integer(name) for name in _RULES if op.attributes.get(name) is not None]
     if isinstance(keys, int):
         keys = min(keys, *limits) if limits else keys
+    if "more_query" in extras:
+        width = width + extras["more_query"].shape[-1]
     return batch * heads * queries * keys * (width + value_width) * 2
 
 
@@ -211,8 +219,10 @@ KINDS = (
         only those of its own `chunk` of positions if given. `softcap` c makes scores
         c tanh(scores / c). `extras` names the operands after the third: a `mask` that is added
         to the scores (the attribute of that name holds its letters of bhst), `sinks`, a score
-        for every head that takes its share of the softmax (arXiv 2309.17453), and `indices`
-        (batch, queries, selected), the only keys that a query attends to (arXiv 2512.02556).""",
+        for every head that takes its share of the softmax (arXiv 2309.17453), `indices`
+        (batch, queries, selected), the only keys that a query attends to (arXiv 2512.02556), and
+        `more_query` and `more_key`, a second width whose products are added to the scores; all
+        heads may have its keys in common (positions in latent attention, arXiv 2405.04434).""",
         operands=None,
         indices=_attention_indices,
         flops=_attention_flops,

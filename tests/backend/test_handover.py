@@ -4,6 +4,7 @@ A launch is 100 cycles, a ramp 2, a hop 1, a word 4 bytes.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from wscc.backend.handover import Handover, handovers, least_cycles
@@ -113,6 +114,24 @@ def test_crossing_paths_slow_each_other_down(make_stages: MakeStages, hardware: 
     program = make_stages(hardware, "matmul", (4, 4), places[:4], features=6400, tokens=4)
     alone, together = passed(program, False), passed(program, True)
     assert together[0].seconds > 1.5 * alone[0].seconds
+
+
+def test_paths_on_different_wafers_do_not_meet(make_stages: MakeStages, hardware: Hardware) -> None:
+    def make(places: list[list[tuple[int, int]]]) -> Program:
+        return make_stages(hardware, "matmul", (4, 4), places, features=6400, tokens=4)
+
+    on_one = make([[(0, 0), (0, 4)], [(0, 8), (0, 12)]])
+    stages = tuple(
+        replace(
+            stage,
+            places=tuple(replace(place, island=at) for at, place in enumerate(stage.places)),
+        )
+        for stage in on_one.stages
+    )
+    on_two = replace(on_one, hardware=replace(hardware, wafers=2), stages=stages)
+    alone = passed(make([[(0, 0)], [(0, 8)]]), True)[0].seconds
+    assert passed(on_one, True)[0].seconds > 1.5 * alone
+    assert passed(on_two, True)[0].seconds == pytest.approx(alone)
 
 
 def test_one_stage_passes_nothing(make_stages: MakeStages, hardware: Hardware) -> None:

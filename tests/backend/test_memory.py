@@ -148,3 +148,34 @@ def test_sums_that_are_scattered_as_they_arise_are_never_held_whole(make_graph: 
     part = 2 * 4 * 4
     memory = graph_memory(mapped, {**ONE, "yd": 10})
     assert memory.activations <= 2 * 4 * 6 + 2 * part
+
+
+EXPERTS = """
+  input %x: float16[8, 16] = carried x
+  input %chosen: int64[8, 2] = carried chosen
+  input %w: float16[4, 12, 16] = weight w
+  %xs: float16[8, 16] = all_gather(%x) {axes = ["xd"]}
+  %ws: float16[4, 12, 16] = all_gather(%w) {axes = ["yd"]}
+  %y: float16[8, 2, 12] = chosen_matmul(%xs, %chosen, %ws) {indices = "th,tk,efh->tkf", expert = "e", total = 4}
+  output %y = carried y
+"""  # noqa: E501
+
+
+def test_tokens_and_experts_come_part_by_part_to_where_they_are_multiplied(
+    make_graph: MakeGraph,
+) -> None:
+    """Of the tokens what another core has of their features, and of the matrices a single expert's:
+    one part is received while the one before is used."""
+    shardings = {
+        "x": Sharding((ROWS, COLUMNS)),
+        "chosen": Sharding((ROWS, ())),
+        "w": Sharding(((), COLUMNS, ROWS)),
+        "xs": Sharding((ROWS, ())),
+        "ws": Sharding(((), COLUMNS, ())),
+        "y": Sharding((ROWS, (), COLUMNS)),
+    }
+    memory = graph_memory(make_graph(EXPERTS, shardings), {**ONE, "yd": 2, "xd": 2})
+    tokens, expert, choices, made = 2 * 4 * 8, 2 * 6 * 8, 8 * 4 * 2, 2 * 4 * 2 * 6
+    assert memory.activations == choices + made + 2 * (tokens + expert)
+    assert memory.weights == 4 * expert
+    assert memory.largest_weight == expert

@@ -1,4 +1,4 @@
-"""Pipelines against closed forms, against what a schedule promises, and against a bound."""
+"""Pipelines against closed forms, and against what a schedule promises."""
 
 from dataclasses import replace
 
@@ -11,7 +11,6 @@ from wscc.backend.schedule import (
     Schedule,
     Timeline,
     in_flight,
-    makespan_s,
     timeline,
 )
 
@@ -87,6 +86,11 @@ def test_gpipe_runs_all_forward_passes_first() -> None:
     assert found.in_flight.tolist() == [3, 3]
 
 
+def busy_s(found: Timeline) -> np.ndarray:
+    """What each stage works."""
+    return (found.ends_s - found.starts_s).sum(axis=1)
+
+
 @pytest.mark.parametrize("schedule", ["1f1b", "gpipe"])
 @pytest.mark.parametrize(("stages", "microbatches"), [(1, 5), (4, 1), (4, 3), (4, 16), (7, 12)])
 def test_equal_stages_wait_for_all_others_once(
@@ -95,7 +99,8 @@ def test_equal_stages_wait_for_all_others_once(
     """(m + p - 1) (f + b): arXiv 2104.04473, section 2.2.1."""
     found = timeline(equal(stages, 1, microbatches), schedule)
     assert found.makespan_s == pytest.approx((microbatches + stages - 1) * 3.0)
-    assert found.idle_s == pytest.approx(np.full(stages, 3.0 * (stages - 1)))
+    idle_s = found.makespan_s - busy_s(found)
+    assert idle_s == pytest.approx(np.full(stages, 3.0 * (stages - 1)))
 
 
 @pytest.mark.parametrize(("stages", "chunks", "microbatches"), [(2, 2, 2), (4, 2, 12), (3, 4, 6)])
@@ -205,8 +210,7 @@ def test_no_pipeline_is_shorter_than_a_stage_or_a_microbatch(
     slack = 1 + 1e-9
     assert found.makespan_s * slack >= pipeline.microbatches * pace_s(pipeline)
     assert found.makespan_s * slack >= chain_s(pipeline)
-    assert found.makespan_s * slack >= found.busy_s.max()
-    assert (found.idle_s >= found.first_idle_s + found.last_idle_s - 1e-9 * found.makespan_s).all()
+    assert found.makespan_s * slack >= busy_s(found).max()
 
 
 @given(pipeline=pipelines(), data=st.data())
@@ -226,52 +230,3 @@ def test_inference_is_a_flow_shop_of_equal_jobs(pipeline: Pipeline) -> None:
     slowest = max(pipeline.forward_s.max(), *pipeline.passing_s[:-1, 0], 0.0)
     expected = chain_s(pipeline) + (pipeline.microbatches - 1) * slowest
     assert timeline(pipeline).makespan_s == pytest.approx(expected)
-
-
-def bound_s(pipeline: Pipeline) -> float:
-    """`makespan_s` with all that may be known of a pipeline."""
-    stages, chunks = pipeline.forward_s.shape
-    working = pipeline.forward_s + pipeline.backward_s
-    hops = (pipeline.passing_s + pipeline.returning_s).T.ravel()[:-1]
-    if not pipeline.trains:
-        hops = pipeline.passing_s.T.ravel()[:-1]
-    return float(
-        makespan_s(
-            working.sum(),
-            pace_s(pipeline),
-            stages,
-            chunks,
-            pipeline.microbatches,
-            trains=pipeline.trains,
-            passing_s=hops.min(initial=np.inf) if len(hops) else 0.0,
-            last_s=working[-1].sum(),
-            least_part_s=pipeline.forward_s.min() + pipeline.backward_s.min(),
-        )
-    )
-
-
-@given(pipeline=st.one_of(pipelines(), pipelines(chunks=1), pipelines(inference=True)))
-def test_the_bound_is_one(pipeline: Pipeline) -> None:
-    assert bound_s(pipeline) <= timeline(pipeline).makespan_s * (1 + 1e-9)
-
-
-@pytest.mark.parametrize(("stages", "chunks", "microbatches"), SHAPES)
-@pytest.mark.parametrize("backward", [0.0, 2.0])
-def test_the_bound_is_reached_by_equal_stages(
-    stages: int, chunks: int, microbatches: int, backward: float
-) -> None:
-    pipeline = equal(stages, chunks, microbatches, backward=backward)
-    assert bound_s(pipeline) == pytest.approx(timeline(pipeline).makespan_s)
-
-
-@pytest.mark.parametrize("chunks", [1, 3])
-def test_the_bound_is_reached_where_the_last_stage_does_more(chunks: int) -> None:
-    pipeline = equal(4, chunks, 8)
-    pipeline.backward_s[-1, -1] += 1.0
-    assert bound_s(pipeline) == pytest.approx(timeline(pipeline).makespan_s)
-
-
-def test_many_pipelines_are_bounded_at_once() -> None:
-    stages, microbatches = np.array([[2], [4], [8]]), np.array([1, 4, 32])
-    found = makespan_s(3.0 * stages, 3.0, stages, 1, microbatches)
-    assert found == pytest.approx(3.0 * (microbatches + stages - 1))

@@ -1,7 +1,7 @@
 """The WSE-2 as `specs/wse2.wsc` describes it, against cycles measured on one.
 
 One layer of LLaMA3-8B, and a product of a vector and a matrix, both of WaferLLM's kernels
-(arXiv 2502.04563); `benchmarks/wse2.py` prints these and other rows.
+(arXiv 2502.04563); `wscc validate` prints these and other rows.
 """
 
 from pathlib import Path

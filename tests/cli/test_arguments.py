@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,13 @@ def test_every_flag_of_a_run_is_read() -> None:
         print_after="place",
         dump_ir="ir",
     )
+
+
+def test_the_cycle_level_has_a_budget_of_its_own() -> None:
+    asked = job("--fidelity", "flit")
+    assert asked == Job("wse2", "llama.json", fidelity="flit", flit_budget_s=60.0)
+    longer = job("--fidelity", "flit", "--flit-budget", "600")
+    assert longer == replace(asked, flit_budget_s=600.0)
 
 
 def test_a_load_of_experts_is_a_list_or_a_file_of_one(tmp_path: Path) -> None:
@@ -141,11 +149,6 @@ def test_what_cannot_be_read_is_one_message(line: str, message: str) -> None:
     assert refused(*line.split()) == message
 
 
-@pytest.mark.parametrize("verb", ["validate", "diff"])
-def test_a_verb_of_later_is_refused_by_name(verb: str) -> None:
-    assert refused(verb, "x") == f"error: 'wscc {verb}' is not built yet"
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -153,8 +156,12 @@ def test_a_verb_of_later_is_refused_by_name(verb: str) -> None:
             "--phase decod",
             "error: --phase: 'decod' is not one of prefill, decode, train, did you mean 'decode'?",
         ),
-        ("--fidelity flit", "error: --fidelity flit is not built yet, expected bound or fluid"),
-        ("--fidelity exact", "error: --fidelity: 'exact' is not one of bound, fluid"),
+        ("--fidelity exact", "error: --fidelity: 'exact' is not one of bound, fluid, flit"),
+        (
+            "--fidelity flit --flit-budget 0",
+            "error: --flit-budget: '0' is no whole number from 1 to 10000000",
+        ),
+        ("--flit-budget 5", "error: --flit-budget has no meaning at fidelity fluid"),
         ("--part vision", "error: --part: 'vision' is not one of text, all"),
         (
             "--dtype float61",
@@ -192,7 +199,7 @@ def test_a_flag_with_a_value_that_it_cannot_have_is_one_message(line: str, messa
         (
             "stream=yes",
             "unknown pin 'stream', did you mean 'streaming'? (known: dp, tp, pp, ep, microbatch, "
-            "interleave, recompute, zero, streaming)",
+            "interleave, recompute, zero, streaming, weights, cache)",
         ),
         ("dp=2,dp=2", "the pin 'dp' is repeated"),
         ("dp=2", "dp=2 with microbatch=1 does not divide a batch of 1"),
@@ -220,8 +227,22 @@ def test_pins_that_are_wrong_are_one_message(pins: str, message: str) -> None:
             "interleave=2 has no meaning in prefill: chunks of layers go round the stages for the "
             "backward pass's sake",
         ),
-        ("ep=2", "ep=2 is not built yet: experts are split inside a region"),
+        (
+            "dp=3,ep=2",
+            "ep=2 does not divide dp=3: ep of the dp replicas divide the experts among them",
+        ),
         ("streaming=on", "streaming: 'on' is not one of yes, no"),
+        ("weights=hbm", "weights: 'hbm' is not one of sram, dram, off-wafer"),
+        (
+            "weights=sram,streaming=yes",
+            "weights=sram,streaming=yes exclude each other: streamed weights are off-wafer, and no "
+            "others are",
+        ),
+        (
+            "weights=off-wafer,cache=dram",
+            "cache=dram cannot be had with streamed weights, whose way it would share: "
+            "weights=dram has both in DRAM",
+        ),
     ],
 )
 def test_a_pin_that_cannot_be_is_one_message(pin: str, message: str) -> None:
@@ -232,6 +253,16 @@ def test_pins_that_say_what_is_so_anyway_are_taken() -> None:
     text = "ep=1, interleave=1, recompute=none, zero=0, streaming=no"
     neutral = Pins(ep=1, interleave=1, zero=0, streaming=False)
     assert read_pins(text, None, "decode") == neutral
+
+
+def test_weights_off_the_wafer_are_streamed() -> None:
+    found = read_pins("weights=off-wafer", None, "decode")
+    assert (found.weights, found.streaming) == ("off-wafer", True)
+    assert read_pins("weights=dram,cache=dram", None, "decode") == Pins(
+        weights="dram", cache="dram"
+    )
+    with pytest.raises(UserError, match="cache=dram has no meaning in train"):
+        read_pins("cache=dram", None, "train")
 
 
 def test_the_tensor_parallel_pin_is_the_region() -> None:

@@ -53,12 +53,15 @@ class Stages:
             after(name, f"program after {name}\n")
         return SimpleNamespace(hardware=hardware)
 
-    def evaluate(self, program: Any, fidelity: Any) -> Result:
+    def evaluate(self, program: Any, fidelity: Any, flit_budget_s: Any) -> Result:
         self.calls["evaluate"] += 1
         return dataclasses.replace(self.result, fidelity=fidelity)
 
     def print_program(self, program: Any) -> str:
         return self.text
+
+    def drawings(self, program: Any, result: Result, claims: Any) -> dict[str, str]:
+        return {"report.html": f"drawn at {result.fidelity}"}
 
     def parse_program(self, text: str) -> Any:
         if text != "the program\n":
@@ -69,7 +72,8 @@ class Stages:
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sample_result: Result) -> Stages:
     made = Stages(sample_result)
-    for name in ("trace", "compile_pinned", "evaluate", "print_program", "parse_program"):
+    replaced = ("trace", "compile_pinned", "evaluate", "parse_program")
+    for name in (*replaced, "print_program", "drawings"):
         monkeypatch.setattr(pipeline, name, getattr(made, name))
     monkeypatch.setenv("WSCC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -206,6 +210,7 @@ def test_files_are_written_where_they_are_asked_for(stages: Stages, tmp_path: Pa
     run("-o", "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["feasible"] is True
     assert (tmp_path / "out" / "program.txt").read_text() == "the program\n"
+    assert (tmp_path / "out" / "report.html").read_text() == "drawn at fluid"
 
 
 def test_a_folder_that_is_a_file_is_refused_before_anything_is_done(

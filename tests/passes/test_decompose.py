@@ -28,6 +28,12 @@ GRAPHS = {
         "%bt, %h, %chosen",
         'true, extras = ["mask", "sinks", "indices"], mask = "bt", softcap = 2.0, window = 6',
     ),
+    "attention_over_two_widths": EXTRA.format(
+        "%mq, %mk", 'true, extras = ["more_query", "more_key"]'
+    ),
+    "attention_with_common_keys": EXTRA.format(
+        "%h, %mq, %mc", 'true, extras = ["sinks", "more_query", "more_key"]'
+    ),
     "softmax": '%y: float32[batch, 3, 8] = softmax(%x) {indices = "bse->bse", over = "e"}',
     "log_softmax": '%y: float32[8, batch, 3] = softmax(%x) {indices = "bse->ebs", over = "s", log = true}',  # noqa: E501
     "norm_that_transposes": NORM.replace("3, 8", "8, 3").format(
@@ -41,6 +47,9 @@ EXTRAS = {
     "bt": "float32[batch, 7]",
     "h": "float32[6]",
     "chosen": "int64[batch, 3, 4]",
+    "mq": "float32[batch, 6, 3, 2]",
+    "mk": "float32[batch, 2, 7, 2]",
+    "mc": "float32[batch, 1, 7, 2]",
 }
 """What attention may have after queries, keys and values."""
 

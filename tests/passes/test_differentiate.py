@@ -406,5 +406,5 @@ def test_only_a_model_with_gradients_has_an_optimizer() -> None:
 def test_the_training_form_fuses_before_it_differentiates() -> None:
     manager = PassManager()
     trained = training_form(MODELS["tiny"], manager)
-    assert list(manager.seconds) == ["fuse", "differentiate", "optimize"]
+    assert list(manager.seconds) == ["fuse", "split_scores", "differentiate", "optimize"]
     assert trained == Optimize().run(Differentiate().run(MODELS["tiny"].map(Fuse().run)))

@@ -109,19 +109,21 @@ def test_replicas_that_share_experts_exchange_what_falls_on_the_others(
     program = make(wse2, 4, 4, dp=4)
     body = program.stages[0].calls[-1].text("body")
     mapped = program.graphs[body]
-    tokens, choices = ("x", (6, 16)), ("index", (6, 2))
-    up = Op(
-        "chosen_matmul",
-        ("x", "index", "up"),
-        ("wide",),
-        (TensorType("float32", (6, 2, 40)),),
-        {"indices": "te,tk,xef->tkf", "expert": "x", "total": 8, "load": (5, 1, 1, 1, 2, 2, 2, 2)},
-    )
+    sent = Op(
+        "dispatch",
+        ("index", "x"),
+        ("x.sent",),
+        (TensorType("float32", (6, 16)),),
+        {
+            "axes": ("e",), "indices": "ab,ac->ac", "chosen": "b", "experts": 8, "total": 8,
+            "load": (4, 1, 1, 2, 2, 2, 2, 2),
+        },
+    )  # fmt: skip
     read = [
-        Input(name, TensorType("float32", shape), "shared", name)
-        for name, shape in (tokens, choices, ("up", (8, 16, 40)))
+        Input("x", TensorType("float32", (6, 16)), "shared", "x"),
+        Input("index", TensorType("int64", (6, 1)), "shared", "index"),
     ]
-    graph = Graph(body, tuple(read), (up,), ())
+    graph = Graph(body, tuple(read), (sent,), ())
     program = dataclasses.replace(
         program,
         graphs={**program.graphs, body: dataclasses.replace(mapped, graph=graph)},
@@ -130,8 +132,8 @@ def test_replicas_that_share_experts_exchange_what_falls_on_the_others(
         given=program.stages[0].calls[-1].operands,
     )
     assert {(e.first, e.second): e.weight_bytes for e in exchanges_of(program)} == {
-        (0, 2): program.microbatches * 6 * 16 * 4 * 2,
-        (4, 6): program.microbatches * 6 * 16 * 4 * 2,
+        (0, 2): program.microbatches * 6 * 16 * 4,
+        (4, 6): program.microbatches * 6 * 16 * 4,
     }
 
 

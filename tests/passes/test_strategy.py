@@ -151,7 +151,11 @@ def searched(model: Model, hardware: Hardware, batch: int, pins: Pins) -> list[C
 def pinned_to(candidate: Candidate, model: Model, hardware: Hardware, batch: int) -> Program:
     """The program of a candidate's split, stages and region."""
     strategy = candidate.strategy
-    pins = Pins(strategy.dp, strategy.pp, strategy.region, strategy.microbatch)
+    pins = Pins(
+        *(strategy.dp, strategy.pp, strategy.region, strategy.microbatch),
+        weights="off-wafer" if strategy.streaming else strategy.weights,
+        cache=strategy.cache,
+    )
     return Compiler(hardware, Workload(model.phase, batch, 7, 7, "float32"), pins).compile(model)
 
 
@@ -201,9 +205,10 @@ def test_caches_of_micro_batches_need_room_too(make_tiny: MakeTiny) -> None:
     """A split into many micro-batches holds as many tokens as one of the whole batch."""
     model = make_tiny("llama").unsplit("decode")
     hardware = small_wafer(kib=64)
+    pins = Pins(dp=1, pp=1, region=(4, 4), cache="sram")
     by_size = {
         candidate.strategy.microbatch: candidate.core_bytes
-        for candidate in searched(model, hardware, 256, Pins(dp=1, pp=1, region=(4, 4)))
+        for candidate in searched(model, hardware, 256, pins)
     }
     caches = 2 * 2 * 256 * 8 * 2 * 6 * 4 / 16
     """Bytes a core: keys and values, layers, sequences, tokens, heads, width, bytes."""

@@ -8,20 +8,20 @@ from wscc.report.files import check_folder, save, save_files
 
 def test_a_run_leaves_a_report_and_a_program(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "out"
-    save({"feasible": True}, "the program\n", folder)
+    save({"feasible": True}, {"program.txt": "the program\n"}, folder)
     assert json.loads((folder / "report.json").read_text()) == {"feasible": True}
     assert (folder / "program.txt").read_text() == "the program\n"
     assert sorted(path.name for path in folder.iterdir()) == ["program.txt", "report.json"]
 
 
 def test_without_a_program_only_the_report_is_written(tmp_path: Path) -> None:
-    save({}, None, tmp_path)
+    save({}, {}, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_saving_again_replaces_the_files(tmp_path: Path) -> None:
-    save({"run": 1}, "old", tmp_path)
-    save({"run": 2}, "new", tmp_path)
+    save({"run": 1}, {"program.txt": "old"}, tmp_path)
+    save({"run": 2}, {"program.txt": "new"}, tmp_path)
     assert json.loads((tmp_path / "report.json").read_text()) == {"run": 2}
     assert (tmp_path / "program.txt").read_text() == "new"
 
@@ -30,7 +30,7 @@ def test_a_file_in_the_folders_place_is_the_users_mistake(tmp_path: Path) -> Non
     (tmp_path / "out").write_text("mine")
     for wanted in (tmp_path / "out", tmp_path / "out" / "deeper"):
         with pytest.raises(UserError) as caught:
-            save({}, "text", wanted)
+            save({}, {}, wanted)
         assert str(caught.value) == f"{tmp_path / 'out'}: error: is a file, expected a folder"
     assert (tmp_path / "out").read_text() == "mine"
 

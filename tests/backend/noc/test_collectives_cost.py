@@ -29,6 +29,13 @@ def cycles(plan: Plan, network: Network, fidelity: Fidelity = "bound") -> int:
     return simulate_plan(plan, network, flows, fidelity).makespan
 
 
+def received_bytes(plan: Plan) -> np.ndarray:
+    """(n,) bytes that come to each member."""
+    received = np.zeros(len(plan.members), np.int64)
+    np.add.at(received, plan.messages.destination, plan.bytes)
+    return received
+
+
 @pytest.mark.parametrize("n", [2, 4, 8, 16])
 def test_members_send_the_bytes_of_the_textbook(n: int) -> None:
     """Thakur et al., 2005, sections 4 and 5; Chan et al., 2007, tables II and III."""
@@ -39,11 +46,11 @@ def test_members_send_the_bytes_of_the_textbook(n: int) -> None:
     for plan in (reduce_scatter(row, size), reduce_scatter(row, size, "halving")):
         assert (plan.sent_bytes() == share).all()
     for plan in (all_gather(row, size), all_gather(row, size, "doubling")):
-        assert (plan.received_bytes() == share).all()
+        assert (received_bytes(plan) == share).all()
     assert (all_to_all(row, size).sent_bytes() == share).all()
     assert broadcast(row, size, "tree").sent_bytes().max() == size * (n.bit_length() - 1)
     assert broadcast(row, size, "multicast").sent_bytes().sum() == size
-    assert reduce(row, size, "tree").received_bytes()[0] == size * (n.bit_length() - 1)
+    assert received_bytes(reduce(row, size, "tree"))[0] == size * (n.bit_length() - 1)
     assert (shift(row, size).sent_bytes() == size).all()
 
 

@@ -25,6 +25,7 @@ from wscc.passes.lay_out import LayOut, mesh_of
 from wscc.passes.manager import PassManager
 from wscc.passes.pieces import Chain, chain_of
 from wscc.passes.recompute import Recompute as RunAgain
+from wscc.passes.spread_experts import SpreadExperts
 from wscc.passes.units import joined, units_of
 from wscc.passes.verify_batches import Batches
 
@@ -62,6 +63,40 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "num_local_experts": 5,
         "num_experts_per_tok": 2,
     },
+    "many experts": GROUPED
+    | {
+        "model_type": "qwen3_moe",
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 9,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+    },
+    "shared experts": {
+        "model_type": "deepseek_v3",
+        "torch_dtype": "float32",
+        "vocab_size": 29,
+        "hidden_size": 20,
+        "intermediate_size": 19,
+        "moe_intermediate_size": 9,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "n_shared_experts": 1,
+        "n_routed_experts": 8,
+        "routed_scaling_factor": 2.5,
+        "kv_lora_rank": 8,
+        "q_lora_rank": 10,
+        "qk_rope_head_dim": 4,
+        "qk_nope_head_dim": 6,
+        "v_head_dim": 6,
+        "n_group": 2,
+        "topk_group": 1,
+        "num_experts_per_tok": 2,
+        "first_k_dense_replace": 1,
+        "norm_topk_prob": True,
+        "max_position_embeddings": 32,
+    },
 }
 
 
@@ -76,6 +111,7 @@ class Case:
     ends: tuple[int, ...] = ()
     interleave: int = 1
     dp: int = 1
+    ep: int = 1
     microbatches: int = 1
     zero: int = 0
     streaming: bool = False
@@ -97,6 +133,7 @@ class Case:
             head_groups=self.head_groups,
             microbatch=self.sequences,
             recompute=self.recompute,
+            ep=self.ep,
             interleave=self.interleave,
             zero=self.zero,
             streaming=self.streaming,
@@ -125,7 +162,7 @@ def make(load: Callable[[str, Phase], LoadedModel], wse2: Hardware) -> Make:
 
     @cache
     def laid_out(
-        name: str, phase: Phase, layout: Layout, recompute: Recompute
+        name: str, phase: Phase, layout: Layout, recompute: Recompute, spread: bool
     ) -> tuple[Chain, dict[str, MappedGraph]]:
         model, manager = load(name, phase).model, PassManager()
         if phase == "train":
@@ -134,11 +171,12 @@ def make(load: Callable[[str, Phase], LoadedModel], wse2: Hardware) -> Make:
             chain = chain_of(canonical_training_form(model, manager))
         else:
             chain = chain_of(canonical_form(model, manager))
+        chain = SpreadExperts().run(chain) if spread else chain
         return chain, LayOut(layout).run(chain)
 
     def made(name: str, phase: Phase, **fields: Any) -> tuple[LoadedModel, Program]:
         case = Case(**fields)
-        chain, mapped = laid_out(name, phase, case.layout, case.recompute)
+        chain, mapped = laid_out(name, phase, case.layout, case.recompute, case.ep > 1)
         sizes = {"batch": case.sequences, "sequence": TOKENS, "context": TOKENS}
         model = load(name, phase)
         workload = Workload(phase, case.batch, TOKENS, TOKENS, model.workload.dtype)
@@ -150,7 +188,7 @@ def make(load: Callable[[str, Phase], LoadedModel], wse2: Hardware) -> Make:
             workload=workload,
             hardware=wse2,
             mapping=case.strategy,
-            mesh=mesh_of(*case.region, case.head_groups, case.layout),
+            mesh=mesh_of(*case.region, case.head_groups, case.layout, case.ep),
             graphs={n: MappedGraph(m.graph.bind(sizes), m.shardings) for n, m in mapped.items()},
             stages=tuple(stages(chain.bind(sizes), case)),
             given=chain.given,

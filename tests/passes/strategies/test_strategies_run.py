@@ -159,8 +159,13 @@ MIXED: dict[str, Case] = {
 
 @pytest.mark.parametrize(
     ("name", "cases"),
-    [("tied", TENSOR | OTHERS), ("tied", MIXED), ("grouped", TENSOR | MIXED)],
-    ids=["tied-alone", "tied-mixed", "grouped"],
+    [
+        ("tied", TENSOR | OTHERS),
+        ("tied", MIXED),
+        ("grouped", TENSOR | MIXED),
+        ("experts", MIXED),
+    ],
+    ids=["tied-alone", "tied-mixed", "grouped", "experts"],
 )
 def test_every_strategy_of_training_does_the_step_of_the_whole_batch(
     make: Make, name: str, cases: dict[str, Case]
@@ -219,6 +224,8 @@ COMPILED: tuple[tuple[str, Phase, str, str, int], ...] = (
     ("grouped", "train", "2x2", "dp=2,pp=3,microbatch=1,zero=3,recompute=full,streaming=yes", 4),
     ("grouped", "train", "3x2", "dp=1,pp=1,microbatch=2,recompute=none,streaming=no", 2),
     ("experts", "decode", "3x2", "dp=2,pp=2,microbatch=1", 2),
+    ("experts", "prefill", "2x2", "dp=4,ep=2,pp=2,microbatch=1", 4),
+    ("experts", "train", "2x1", "dp=4,ep=4,pp=1,microbatch=1,zero=2,recompute=full", 4),
 )
 
 

@@ -1,0 +1,266 @@
+"""The system drawn to scale: islands beside each other, dies, dead parts, and stages coloured by
+how busy, how full or how hot they are."""
+
+from math import ceil, sqrt
+from typing import Any
+
+from bokeh.layouts import column
+from bokeh.models import ColorBar, ColumnDataSource, CustomJS, HoverTool, LinearColorMapper, Select
+
+from ...ir.wafer_map import Unit, WaferMap
+from ..quantities import percent, si, size
+from .style import HIGH, INK, LOW, plot
+
+GAP = 0.12
+"""Between islands, of the larger side."""
+MOST_ISLANDS = 64
+MOST_DIES = 4_000
+"""Beyond so many, dies are not outlined one by one."""
+SHADES = 64
+
+SWITCH = """
+    const from = {load: 'load', memory: 'memory', links: 'links', power: 'heat'}[this.value];
+    const values = source.data[from];
+    source.data['shown'] = values;
+    mapper.high = this.value == 'power' ? hottest : 1;
+    bar.title = titles[this.value];
+    source.change.emit();
+"""
+TITLES = {
+    "load": "share of the step in which cores compute",
+    "memory": "share of the memory of the fullest core",
+    "power": "watts of a core, on average over the step",
+    "links": "share of the step in which the busiest link is used",
+}
+
+
+def wafers(drawn: WaferMap) -> Any:
+    """The plot and the switch of what the colours say."""
+    at = _Places(drawn)
+    mapper = LinearColorMapper(palette=_shades(), low=0.0, high=1.0)
+    made = plot(520, match_aspect=True, x_range=(-at.pad, at.width + at.pad), y_range=at.vertical)
+    made.axis.visible = False
+    made.grid.visible = False
+    _dies(made, drawn, at)
+    source = ColumnDataSource(_regions(drawn, at))
+    boxes = made.quad(
+        left="left",
+        right="right",
+        top="top",
+        bottom="bottom",
+        source=source,
+        fill_color={"field": "shown", "transform": mapper},
+        line_color="#333333",
+        line_width=0.7,
+    )
+    made.add_tools(_hover(boxes))
+    _edges(made, drawn, at)
+    _dead(made, drawn, at)
+    _arrows(made, drawn, at)
+    bar = ColorBar(
+        color_mapper=mapper,
+        title=TITLES["load"],
+        background_fill_alpha=0,
+        major_label_text_color=INK,
+        title_text_color=INK,
+        title_text_font_style="normal",
+        height=12,
+    )
+    made.add_layout(bar, "below")
+    heat: Any = source.data["heat"]
+    switch = Select(title="Colours", value="load", options=list(TITLES), width=160)
+    switch.js_on_change(
+        "value",
+        CustomJS(
+            args={
+                "source": source,
+                "mapper": mapper,
+                "bar": bar,
+                "titles": TITLES,
+                "hottest": max([*heat, 1e-12]),
+            },
+            code=SWITCH,
+        ),
+    )
+    return column(switch, made, sizing_mode="stretch_width")
+
+
+class _Places:
+    """Where islands stand, in units of a core's width; rows grow downwards."""
+
+    def __init__(self, drawn: WaferMap) -> None:
+        self.high = drawn.core_height
+        if drawn.rows * self.high < drawn.columns / 12:
+            self.high = drawn.columns / 12 / drawn.rows
+        self.islands = min(drawn.islands, MOST_ISLANDS)
+        size_ = max(drawn.columns, drawn.rows * self.high)
+        self.pad = GAP * size_
+        across = drawn.columns + self.pad
+        down = drawn.rows * self.high + self.pad
+        self.columns = max(1, min(self.islands, ceil(sqrt(2 * self.islands * down / across))))
+        self.across, self.down = across, down
+        self.width = self.columns * across - self.pad
+        self.height = ceil(self.islands / self.columns) * down - self.pad
+
+    @property
+    def vertical(self) -> tuple[float, float]:
+        return -self.height - self.pad, self.pad
+
+    def box(
+        self, island: int, row: float, column: float, rows: float, columns: float
+    ) -> tuple[float, float, float, float]:
+        """Left, right, top and bottom."""
+        left = (island % self.columns) * self.across + column
+        top = -(island // self.columns) * self.down - row * self.high
+        return left, left + columns, top, top - rows * self.high
+
+
+def _boxes(at: _Places, islands: int, units: tuple[Unit, ...]) -> dict[str, Any]:
+    boxes = [
+        (*at.box(island, u.row, u.column, u.rows, u.columns), u.name)
+        for island in range(islands)
+        for u in units
+    ]
+    names = ("left", "right", "top", "bottom", "name")
+    return {name: [box[i] for box in boxes] for i, name in enumerate(names)}
+
+
+def _dies(made: Any, drawn: WaferMap, at: _Places) -> None:
+    shown = drawn.dies
+    if len(shown) * at.islands > MOST_DIES:
+        shown = (Unit(drawn.kind, 0, 0, drawn.rows, drawn.columns),)
+    for dead, fill, alpha in ((False, INK, 0.08), (True, INK, 0.7)):
+        chosen = tuple(die for die in shown if die.dead == dead)
+        if chosen:
+            made.quad(
+                left="left",
+                right="right",
+                top="top",
+                bottom="bottom",
+                source=ColumnDataSource(_boxes(at, at.islands, chosen)),
+                fill_color=fill,
+                fill_alpha=alpha,
+                line_color=INK,
+                line_alpha=0.5,
+                line_width=0.5,
+                hatch_pattern="diagonal_cross" if dead else None,
+                hatch_alpha=0.5,
+            )
+
+
+def _edges(made: Any, drawn: WaferMap, at: _Places) -> None:
+    if not drawn.edges:
+        return
+    source = ColumnDataSource(_boxes(at, at.islands, drawn.edges))
+    edges = made.quad(
+        left="left",
+        right="right",
+        top="top",
+        bottom="bottom",
+        source=source,
+        fill_color="#4477aa",
+        fill_alpha=0.5,
+        line_color=None,
+    )
+    made.add_tools(HoverTool(renderers=[edges], tooltips=[("edge", "@name")]))
+
+
+def _dead(made: Any, drawn: WaferMap, at: _Places) -> None:
+    if not drawn.dead_cores:
+        return
+    boxes = [
+        at.box(island, row, column, 1, 1)
+        for island in range(at.islands)
+        for row, column in drawn.dead_cores
+    ]
+    middle = [((left + right) / 2, (top + bottom) / 2) for left, right, top, bottom in boxes]
+    made.scatter(
+        [x for x, _ in middle], [y for _, y in middle], marker="x", size=4, line_color="#000000"
+    )
+
+
+def _regions(drawn: WaferMap, at: _Places) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name: []
+        for name in (
+            *("left", "right", "top", "bottom", "shown", "load", "memory", "links", "heat"),
+            *("stage", "runs", "cores", "busy", "held", "linked", "power"),
+        )
+    }
+    for region in drawn.regions:
+        if region.island >= at.islands:
+            continue
+        box = at.box(region.island, region.row, region.column, region.rows, region.columns)
+        cores = region.rows * region.columns
+        row = dict(zip(("left", "right", "top", "bottom"), box, strict=True)) | {
+            "shown": region.load,
+            "load": region.load,
+            "memory": region.memory,
+            "links": region.links,
+            "heat": region.power_w / cores,
+            "stage": f"{region.stage}, replica {region.replica}",
+            "runs": region.runs,
+            "cores": f"{region.rows:,} x {region.columns:,} at row {region.row:,}, "
+            f"column {region.column:,} of {drawn.kind} {region.island}",
+            "busy": percent(region.load),
+            "held": f"{size(region.memory_bytes)}, {percent(region.memory)}",
+            "linked": percent(region.links),
+            "power": si(region.power_w, "W"),
+        }
+        for name, value in row.items():
+            found[name].append(value)
+    return found
+
+
+def _hover(boxes: Any) -> HoverTool:
+    return HoverTool(
+        renderers=[boxes],
+        tooltips=[
+            ("stage", "@stage"),
+            ("runs", "@runs"),
+            ("cores", "@cores"),
+            ("computing", "@busy"),
+            ("busiest link", "@linked"),
+            ("fullest core", "@held"),
+            ("power", "@power"),
+        ],
+    )
+
+
+def _arrows(made: Any, drawn: WaferMap, at: _Places) -> None:
+    """A line between the middles of stages that hand something to each other."""
+    places = {(r.stage, r.replica): r for r in drawn.regions if r.island < at.islands}
+    lines: dict[str, Any] = {name: [] for name in ("xs", "ys", "what")}
+    for each in drawn.passages:
+        ends = [places.get((stage, each.replica)) for stage in (each.source, each.target)]
+        if each.way != "forward" or None in ends:
+            continue
+        points = [_middle(at, end) for end in ends if end is not None]
+        lines["xs"].append([x for x, _ in points])
+        lines["ys"].append([y for _, y in points])
+        lines["what"].append(
+            f"stage {each.source} to {each.target}: {size(each.bytes)} in {si(each.seconds, 's')}"
+        )
+    if lines["xs"]:
+        drawn_lines = made.multi_line(
+            "xs", "ys", source=ColumnDataSource(lines), line_color="#222222", line_alpha=0.6
+        )
+        made.add_tools(HoverTool(renderers=[drawn_lines], tooltips=[("passes", "@what")]))
+
+
+def _middle(at: _Places, region: Any) -> tuple[float, float]:
+    left, right, top, bottom = at.box(
+        region.island, region.row, region.column, region.rows, region.columns
+    )
+    return (left + right) / 2, (top + bottom) / 2
+
+
+def _shades() -> list[str]:
+    ends = [[int(text[i : i + 2], 16) for i in (1, 3, 5)] for text in (LOW, HIGH)]
+    return [
+        "#"
+        + "".join(
+            f"{round(a + (b - a) * at / (SHADES - 1)):02x}" for a, b in zip(*ends, strict=True)
+        )
+        for at in range(SHADES)
+    ]

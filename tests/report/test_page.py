@@ -1,0 +1,197 @@
+"""The page of a result: it says what the console says, asks nobody for anything, and draws."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import pytest
+import wscc
+from wscc.backend.evaluate import Evaluation
+from wscc.backend.wafer_map import wafer_map
+from wscc.ir.result import Infeasibility, Result, TriedFigures
+from wscc.ir.trace import Sample, Slice, Trace
+from wscc.ir.wafer_map import Passage, Region, Unit, WaferMap
+from wscc.report.html.page import page
+from wscc.report.lines import headline, rows, shortage
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+TINY = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "dtype": "float16",
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+TRACE = Trace(
+    slices=(
+        Slice("stage 0: layer0", "micro-batches", "forward 0", 0.0, 1e-3, {"way": "forward"}),
+        Slice("stage 1: layer0", "micro-batches", "forward 0", 1e-3, 1e-3, {"way": "forward"}),
+    ),
+    samples=(
+        Sample("stage 0: layer0", "memory of the fullest core, bytes", 0.0, {"weights": 30000.0}),
+    ),
+    notes=("the last 7 tasks are not drawn",),
+)
+
+
+def region(stage: int, **changes: int) -> Region:
+    made = Region(
+        stage=stage,
+        replica=0,
+        island=0,
+        row=0,
+        column=10 * stage,
+        rows=8,
+        columns=10,
+        runs="4 x layer0",
+        load=0.5,
+        links=0.1,
+        memory=0.7,
+        memory_bytes=30000,
+        power_w=12.0,
+    )
+    return replace(made, **changes)
+
+
+MAP = WaferMap(
+    islands=1,
+    rows=16,
+    columns=24,
+    core_height=1.2,
+    kind="wafer",
+    dies=tuple(Unit("die", 8 * (at // 2), 12 * (at % 2), 8, 12, at == 3) for at in range(4)),
+    edges=(Unit("west: 2 ports", 0, -3, 16, 1),),
+    dead_cores=((3, 4), (9, 9)),
+    regions=(region(0), region(1)),
+    passages=(Passage(0, 1, 0, "forward", 1e-6, 4096),),
+)
+
+
+def text_of(html: str) -> str:
+    """What a reader sees, without scripts and marks."""
+    plain = re.sub(r"(?s)<(script|style)\b.*?</\1>", " ", html)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", plain)).split())
+
+
+def opened(html: str, folder: Path, width: int = 1280) -> tuple[str, list[str]]:
+    """The page as Chromium has it when its scripts have run, and what its console said; that Bokeh
+    is done is no news."""
+    path = folder / "page.html"
+    path.write_text(html)
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
+            *("--v=0", f"--user-data-dir={folder}/profile", f"--window-size={width},2000"),
+            *("--virtual-time-budget=10000", "--dump-dom", path.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return done.stdout, [line for line in said if "[bokeh" not in line or "idle" not in line]
+
+
+def test_the_page_says_what_the_console_says(sample_result: Result) -> None:
+    short = Infeasibility("SRAM", "stage 0", 2048, 1024, 1024, "bytes", ("--region 9x9",))
+    result = replace(sample_result, feasible=False, infeasible=(short,))
+    shown = text_of(page(result, MAP, TRACE))
+    for text in (headline(result), shortage(short), "would fit: --region 9x9"):
+        assert " ".join(text.split()) in shown
+    for label, text in rows(result):
+        assert f"{label} {' '.join(text.split())}" in shown
+    for note in (*result.limits, *TRACE.notes):
+        assert note in shown
+
+
+def test_names_of_a_user_are_no_markup(sample_result: Result) -> None:
+    model = replace(sample_result.model, name="<script>alert(1)</script>")
+    html = page(replace(sample_result, model=model), MAP, TRACE)
+    assert "<script>alert(1)" not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_every_strategy_is_a_row_that_sorts_by_its_figures(sample_result: Result) -> None:
+    tried = tuple(
+        TriedFigures(1, stages, (4, 5), "matvec", 1, 1, 1e-3 / stages, 1000, "evaluated")
+        for stages in (1, 2, 3)
+    )
+    html = page(replace(sample_result, tried=tried), MAP, TRACE)
+    keys = re.findall(r'<td data-key="([^"]*)">[\d.]+ [mu]?s</td>', html)
+    assert [float(key) for key in keys] == pytest.approx([1e-3, 1e-3 / 2, 1e-3 / 3])
+
+
+def test_the_page_asks_nobody_for_anything(sample_result: Result) -> None:
+    html = page(sample_result, MAP, TRACE)
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|#)[^"']+["']""", _marks(html))
+    assert "@import" not in html
+    assert len(html) < 5e6
+
+
+def _marks(html: str) -> str:
+    return re.sub(r"(?s)(<script\b[^>]*>).*?</script>", r"\1", html)
+
+
+def test_the_page_of_many_stages_stays_small(sample_result: Result) -> None:
+    regions = tuple(
+        region(at, island=at // 50, column=at % 50, columns=1, rows=1) for at in range(4000)
+    )
+    big = replace(MAP, islands=80, rows=994, columns=750, regions=regions)
+    html = page(sample_result, big, TRACE)
+    assert len(html) < 5e6
+    assert "of 80 wafers the first 64 are drawn" in text_of(html)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_a_browser_draws_everything_and_has_nothing_to_say(
+    sample_result: Result, tmp_path: Path
+) -> None:
+    dom, said = opened(page(sample_result, MAP, TRACE), tmp_path)
+    assert said == []
+    assert dom.count("bk-Figure") >= 5
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_the_switch_changes_what_colours_mean(sample_result: Result, tmp_path: Path) -> None:
+    """What a reader does with the switch, done by a script behind the page's own."""
+    press = """<script>setTimeout(() => {
+      const models = [...Bokeh.documents[0].all_models];
+      models.find(model => model.type == "Select").value = "power";
+      setTimeout(() => {
+        document.title = models.find(model => model.type == "ColorBar").title;
+      }, 500);
+    }, 3000)</script>"""
+    before, end, after = page(sample_result, MAP, TRACE).rpartition("</body>")
+    html = before + press + end + after
+    dom, said = opened(html, tmp_path)
+    assert said == []
+    assert "<title>watts of a core, on average over the step</title>" in dom
+
+
+def test_a_run_is_drawn_from_its_program(tmp_path: Path) -> None:
+    wse2 = wscc.load_hardware("wse2").bind()
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(TINY))
+    model = wscc.load_model(path, phase="decode", context=64)
+    program = wscc.compile(model, wse2, "pp=2", region="8x8")
+    result = wscc.evaluate(program)
+    wscc.save(result, tmp_path / "out", program)
+    html = (tmp_path / "out" / "report.html").read_text()
+    for label, text in rows(result):
+        assert f"{label} {' '.join(text.split())}" in text_of(html)
+    trace = json.loads((tmp_path / "out" / "trace.json").read_text())
+    assert trace["otherData"]["run"] == headline(result)
+    drawn = wafer_map(Evaluation(program, "fluid"))
+    assert [(r.stage, r.rows, r.columns) for r in drawn.regions] == [(0, 8, 8), (1, 8, 8)]
+    assert len(drawn.dies) == wse2.wafer.rows * wse2.wafer.columns
+    assert sum(die.rows * die.columns for die in drawn.dies) >= wse2.wafer.cores_in_use

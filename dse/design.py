@@ -102,8 +102,9 @@ def columns_of(designs: Sequence[Design], names: Sequence[str]) -> dict[str, np.
 
 
 def designs_of(columns: Columns, rows: NDArray[np.integer] | None = None) -> list[Design]:
-    """Some rows of a batch (default: all) as designs."""
-    count = len(next(iter(columns.values()))) if columns else 0
+    """Some rows of a batch (default: all) as designs; a batch without columns is the one design of
+    a space that leaves nothing open."""
+    count = len(next(iter(columns.values()))) if columns else 1
     plain = {name: column.tolist() for name, column in columns.items()}
     return [
         Design.of({name: values[row] for name, values in plain.items() if _exists(values[row])})

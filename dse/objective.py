@@ -76,7 +76,7 @@ class Limit:
     value: float
 
     def __str__(self) -> str:
-        return f"{self.figure} {self.relation} {self.value:g}"
+        return f"{self.figure} {self.relation} {self.value:.15g}"
 
     def excess(self, figures: Mapping[str, float]) -> float:
         """How far the limit is broken, in the figure's unit; not above zero where it holds."""

@@ -1,0 +1,105 @@
+"""Tables of whole spaces, every design judged by the compiler: what searches are compared on.
+
+    python benchmarks/search_tables.py [CASE...] [--to benchmarks/tables]
+
+A table takes minutes to an hour of one core; search_spaces.py reads it.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from wscc.dse.design import Columns, designs_of
+from wscc.dse.hardware_space import HardwareDesigns
+from wscc.dse.mapped import MappedEvaluator
+from wscc.dse.objective import read_objective
+from wscc.dse.optimist import DesignOptimist
+from wscc.dse.spec_texts import SpecTexts
+from wscc.dse.table import Table, TableSpace
+from wscc.dse.workloads import Task
+from wscc.frontend.model import read_config
+from wscc.ir.graph import Phase
+
+HERE = Path(__file__).parent
+FIGURES = ("latency_s", "tokens_per_s", "energy_j", "hardware.area_mm2", "cost_usd")
+
+MODEL = {
+    "model_type": "llama", "torch_dtype": "float32", "vocab_size": 256, "hidden_size": 128,
+    "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 512,
+}  # fmt: skip
+"""As small as the wafers of search_space.wsc."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A workload, and the parameters that are not open in its space."""
+
+    phase: Phase
+    batch: int
+    sequence: int
+    fixed: Mapping[str, str | float]
+
+
+CASES = {
+    "prefill": Case("prefill", 1, 512, {}),
+    "decode": Case("decode", 8, 512, {"read": "16 B/cycle"}),
+    "training": Case("train", 2, 64, {"read": "16 B/cycle"}),
+}
+
+
+def table_of(case: Case, folder: Path) -> Table:
+    """Every legal design of the space at both rungs, with its optimistic figures."""
+    (folder / "config.json").write_text(json.dumps(MODEL))
+    spec = SpecTexts.of(str(HERE / "search_space.wsc"))
+    config = read_config(str(folder))
+    task = Task("work", config, case.phase, case.batch, case.sequence, case.sequence)
+    evaluator = MappedEvaluator(spec, (task,), tuple(sorted(case.fixed.items())))
+    designs = HardwareDesigns(spec.load(), case.fixed)
+    batches = list(designs.all())
+    columns: Columns = {
+        name: np.concatenate([batch[name] for batch in batches]) for name in designs.names
+    }
+    rows = designs_of(columns)
+    figures: dict[str, dict[str, np.ndarray]] = {}
+    for rung in evaluator.rungs:
+        figures[rung.name] = {name: np.full(len(rows), np.nan) for name in FIGURES}
+        start = time.process_time()
+        for row, design in enumerate(rows):
+            outcome = evaluator.evaluate(design, rung.name)
+            if outcome.state == "done":
+                for name in FIGURES:
+                    figures[rung.name][name][row] = outcome.figures[name]
+        seconds = (time.process_time() - start) / len(rows)
+        print(f"  {rung.name}: {seconds:.3f} s a design of {len(rows)}", flush=True)
+    wanted = [read_objective(name) for name in FIGURES]
+    found = DesignOptimist(designs, evaluator).optimistic(columns, wanted)
+    best = {
+        one.figure: np.where(np.isfinite(loss), one.sign * loss, np.nan)
+        for one, loss in zip(wanted, found.T, strict=True)
+    }
+    return Table(TableSpace(designs.names, columns), evaluator.rungs, figures, best)
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the tables that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--to", type=Path, default=HERE / "tables")
+    given = parser.parse_args(arguments)
+    given.to.mkdir(exist_ok=True)
+    for name in given.cases or CASES:
+        print(name, flush=True)
+        with TemporaryDirectory() as folder:
+            table = table_of(CASES[name], Path(folder))
+        table.write(given.to / f"{name}.csv.gz")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

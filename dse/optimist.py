@@ -1,0 +1,189 @@
+"""Figures that no evaluation of a design can beat: from the design bound, and from physics.
+
+Latency and throughput rest on the design bound (backend/design_bound.py); energy on the least
+arithmetic and on what is drawn all the time; area, cost and nameplate power are exact. Average
+power has none: a bound on time bounds it from the wrong side.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..backend.design_bound import energy_j, latency_s, memory_s
+from ..backend.design_demand import Demand, demand_of
+from ..backend.physics.cost import system_usd, usd_per_million_tokens
+from ..backend.physics.power import power
+from ..frontend.hardware.batch import chosen_of, trees
+from ..ir.errors import UserError
+from ..ir.hardware import Hardware
+from ..ir.mapped import MappedGraph
+from ..passes.choose import Way
+from ..passes.units import way_of
+from .design import Columns, Floats
+from .hardware_space import HardwareDesigns
+from .mapped import MappedEvaluator
+from .objective import Objective
+from .workloads import Task, together
+
+Figures = dict[str, Any]
+
+LOWER = ("latency_s", "energy_j", "usd_per_million_tokens")
+"""Figures of which the least is known, and no more."""
+EFFICIENCIES = ("tokens_per_j", "tokens_per_s_per_w")
+UPPER = ("tokens_per_s", "mfu", *EFFICIENCIES)
+EXACT = ("power_nameplate_w", "cost_usd", "hardware.area_mm2", "hardware.wafers", "hardware.cores")
+INSTEAD = {
+    "power_w": "energy_j or power_nameplate_w",
+    "power_peak_w": "power_nameplate_w",
+}
+
+
+@dataclass(frozen=True)
+class DesignOptimist:
+    """The best conceivable figures of designs for what an evaluator judges them on."""
+
+    designs: HardwareDesigns
+    evaluator: MappedEvaluator
+    _demands: dict[tuple[object, ...], tuple[list[Way], list[Demand]]] = field(
+        default_factory=dict[tuple[object, ...], tuple[list[Way], list[Demand]]],
+        repr=False,
+        compare=False,
+    )
+    """Of every layout, by task and kind of hardware."""
+
+    def proven(self, objective: Objective) -> str | None:
+        """None, or why an objective has no optimistic figure."""
+        name = objective.figure.rpartition("/")[2]
+        ways = {**dict.fromkeys(LOWER, "min"), **dict.fromkeys(UPPER, "max")}
+        if name in EXACT:
+            return None
+        if ways.get(name) == objective.direction:
+            return None
+        if name in ways:
+            return f"{objective}: how far {name} can go that way is not known"
+        instead = INSTEAD.get(name)
+        hint = f"; {instead} has one" if instead else ""
+        return f"{objective}: nothing bounds {name} but an evaluation{hint}"
+
+    def optimistic(self, columns: Columns, objectives: Sequence[Objective]) -> Floats:
+        """Losses that no evaluation of a design betters; see Optimist. Raises UserError for an
+        objective that has none."""
+        for objective in objectives:
+            if (reason := self.proven(objective)) is not None:
+                raise UserError(reason)
+        count = len(next(iter(columns.values()))) if columns else 1
+        found = np.full((count, len(objectives)), np.inf)
+        points = {**self.designs.constants(count), **columns}
+        space = self.designs.space
+        for tree in trees(space, points):
+            if not tree.valid.any():
+                continue
+            first = chosen_of(points, tree.rows[tree.valid][:1])
+            some = _Some(tree.hardware, len(tree.rows), lambda first=first: space.bind(first))
+            figures, able = self._figures(some, objectives)
+            for at, objective in enumerate(objectives):
+                values = np.broadcast_to(figures[objective.figure], tree.rows.shape)
+                found[tree.rows, at] = np.where(able & tree.valid, objective.sign * values, np.inf)
+        return found
+
+    def _figures(
+        self, some: "_Some", objectives: Sequence[Objective]
+    ) -> tuple[Figures, np.ndarray]:
+        """The figures of designs of one tree, and which of them may do the work."""
+        exact = {name: of(some.hardware) for name, of in _EXACT.items() if _asked(name, objectives)}
+        tasks = self.evaluator.tasks
+        each = [self._of_task(task, some, objectives) for task in tasks]
+        able = np.all([np.isfinite(figures["latency_s"]) for figures in each], axis=0)
+        figures = together(tasks, [{**own, **exact} for own in each], self.evaluator.combine)
+        return {**figures, **exact}, able
+
+    def _of_task(self, task: Task, some: "_Some", objectives: Sequence[Objective]) -> Figures:
+        hardware, count = some.hardware, some.count
+        ways, demands = self._asked_for(task, some)
+        latency: Any = np.full(count, np.inf)
+        for demand in demands:
+            least = np.maximum(latency_s(demand, hardware, count), memory_s(demand, hardware))
+            latency = np.minimum(latency, least)
+        joules = np.min([energy_j(demand, hardware, latency) for demand in demands], axis=0)
+        found: Figures = {
+            "latency_s": latency,
+            "tokens_per_s": task.tokens / latency,
+            "energy_j": joules,
+        }
+        found |= dict.fromkeys(EFFICIENCIES, task.tokens / joules)
+        if _asked("mfu", objectives):
+            peak = hardware.peak_flops(task.config.dtype)
+            found["mfu"] = ways[0].flops / (latency * peak)
+        if _asked("usd_per_million_tokens", objectives):
+            found["usd_per_million_tokens"] = _dollars(hardware, joules / latency, found)
+        return found
+
+    def _asked_for(self, task: Task, some: "_Some") -> tuple[list[Way], list[Demand]]:
+        """A task in every layout, and what each asks of hardware of this kind."""
+        key = task.key, self.evaluator.compiler(task, some.hardware).kind
+        if key not in self._demands:
+            one = some.one()
+            ways = self.evaluator.ways(task, self.evaluator.compiler(task, one))
+            self._demands[key] = ways, [_demand(one, way, task) for way in ways]
+        return self._demands[key]
+
+
+@dataclass(frozen=True)
+class _Some:
+    """Designs that are one tree."""
+
+    hardware: Hardware
+    """Figures are numbers, or arrays of `count`."""
+    count: int
+    one: Callable[[], Hardware]
+    """The first of them alone."""
+
+
+def _demand(reference: Hardware, way: Way, task: Task) -> Demand:
+    """What a way asks for: each call of its graphs, the optimizer's apart."""
+    sizes = {"batch": 1} if way.symbolic else {"batch": task.batch}
+    graphs = {
+        name: MappedGraph(mapped.graph.bind(sizes), mapped.shardings)
+        for name, mapped in way.graphs.items()
+    }
+    shared = [way.chain.shared] if way.chain.shared is not None else []
+    calls = [(call.text("body"), call.integer("count")) for call in (*shared, *way.chain.calls)]
+    updates = {name for name, mapped in graphs.items() if way_of(mapped.graph) == "update"}
+    return demand_of(
+        reference,
+        graphs,
+        [call for call in calls if call[0] not in updates],
+        [call for call in calls if call[0] in updates],
+        task.batch if way.symbolic else 1,
+    )
+
+
+def _asked(name: str, objectives: Sequence[Objective]) -> bool:
+    return any(objective.figure.rpartition("/")[2] == name for objective in objectives)
+
+
+def _dollars(hardware: Hardware, power_w: Any, found: Figures) -> Any:
+    economy = hardware.economy
+    if economy is None:
+        raise UserError(
+            "usd_per_million_tokens needs the lifetime and electricity of the spec's system"
+        )
+    return usd_per_million_tokens(
+        system_usd(hardware),
+        economy.lifetime_s,
+        economy.utilization,
+        power_w,
+        economy.electricity_usd_per_j,
+        found["tokens_per_s"],
+    )
+
+
+_EXACT: Mapping[str, Callable[[Hardware], Any]] = {
+    "power_nameplate_w": power,
+    "cost_usd": system_usd,
+    "hardware.area_mm2": lambda hardware: hardware.wafers * hardware.wafer.area_m2 * 1e6,
+    "hardware.wafers": lambda hardware: hardware.wafers,
+    "hardware.cores": lambda hardware: hardware.cores,
+}

@@ -1,10 +1,10 @@
 """The evaluator of a study: every design compiled for each workload, and judged at a fidelity.
 
 `bound` is the first look of the search for a strategy alone (passes/choose.py): the least bound of
-all strategies that fit, nothing placed and no graph run. It bounds `fluid` as far as the estimate
-of passes/bounded.py does, and none of its figures is declared proven. `fluid` and `flit` are what
-`wscc` says of a design. What rests on the model only is made once a process: its graph, from the
-cache where it is there, and its canonical form in every layout.
+all strategies that fit, nothing placed and no graph run. Times of inference are then proven: no
+strategy betters them at `fluid`. `fluid` and `flit` are what `wscc` says of a design. What rests on
+the model only is made once a process: its graph, from the cache where it is there, and its
+canonical form in every layout.
 """
 
 from collections.abc import Mapping
@@ -37,6 +37,8 @@ LADDER: tuple[Fidelity, ...] = ("bound", "fluid", "flit")
 COSTS: Mapping[Fidelity, float] = {"bound": 0.1, "fluid": 1.0, "flit": 20.0}
 """What evaluations take, relative to each other, until a study has measured it
 (benchmarks/design_bound.py)."""
+BOUNDED = ("latency_s", "tokens_per_s", "mfu")
+"""What a bound on the time bounds."""
 LEFT_OUT = ("tried", "operators", "infeasible", "limits", "dropped")
 """Of a result: lists, which are no figures of a design."""
 
@@ -72,7 +74,20 @@ class MappedEvaluator:
     def rungs(self) -> tuple[Rung, ...]:
         """The fidelities up to the top."""
         ladder = LADDER[: LADDER.index(self.top) + 1]
-        return tuple(Rung(name, COSTS[name] / COSTS[self.top]) for name in ladder)
+        proven = {"bound": self._proven}
+        costs = COSTS[self.top]
+        return tuple(Rung(name, COSTS[name] / costs, proven.get(name, ())) for name in ladder)
+
+    @property
+    def _proven(self) -> tuple[str, ...]:
+        """Figures of `bound` that no strategy betters at a later rung: times of inference. In
+        training the estimate of passes/bounded.py may be too long."""
+        inference = [task for task in self.tasks if task.phase != "train"]
+        if len(self.tasks) == 1:
+            return BOUNDED if inference else ()
+        named = tuple(f"{task.name}/{figure}" for task in inference for figure in BOUNDED)
+        mixed = self.combine != "separate" and len(inference) == len(self.tasks)
+        return (*named, *(BOUNDED if mixed else ()))
 
     def check(self) -> None:
         """Map the spec's defaults, and so find mistakes that every design would show: raises

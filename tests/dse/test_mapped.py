@@ -13,7 +13,7 @@ from wscc.dse.design import Design
 from wscc.dse.hardware_space import HardwareDesigns
 from wscc.dse.mapped import MappedEvaluator, figures_of
 from wscc.dse.spec_texts import SpecTexts
-from wscc.dse.workloads import Task
+from wscc.dse.workloads import Combine, Task
 from wscc.frontend.hardware import load_hardware, source_files
 from wscc.frontend.model import read_config
 from wscc.frontend.model.traces import trace
@@ -61,6 +61,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def decode(folder: Path) -> Task:
     return Task("decode", read_config(str(folder)), "decode", batch=4, context=16)
+
+
+@pytest.fixture(scope="module")
+def prefill(folder: Path) -> Task:
+    return Task("prefill", read_config(str(folder)), "prefill", batch=4, sequence=16)
 
 
 @pytest.fixture(scope="module")
@@ -112,19 +117,37 @@ def test_both_rungs_have_the_same_finite_figures_but_of_places(
     assert all(np.isfinite([*bound.values(), *fluid.values()]))
 
 
-@pytest.mark.parametrize("phase", ["decode", "training"])
+@pytest.mark.parametrize("phase", ["decode", "prefill", "training"])
 def test_the_bound_of_a_design_is_no_more_than_what_it_takes(
     spec: SpecTexts, phase: str, request: pytest.FixtureRequest
 ) -> None:
     evaluator = MappedEvaluator(spec, (request.getfixturevalue(phase),), cache=False)
-    designs = HardwareDesigns(spec.load()).sample(3, np.random.default_rng(5))
+    designs = HardwareDesigns(spec.load()).sample(5, np.random.default_rng(5))
+    signs = {"latency_s": 1, "tokens_per_s": -1, "mfu": -1}
+    proven = evaluator.rungs[0].proven
+    assert set(proven) == (set() if phase == "training" else set(signs))
     for design in designs:
         bound, fluid = (evaluator.evaluate(design, name) for name in ("bound", "fluid"))
         assert bound.state == fluid.state
         if fluid.state == "done":
-            assert bound.figures["latency_s"] <= fluid.figures["latency_s"] * (1 + 1e-9)
+            for name in proven or ("latency_s",):
+                best, real = (signs[name] * each.figures[name] for each in (bound, fluid))
+                assert best <= real + 1e-9 * abs(real)
             power_w = bound.figures["energy_j"] / bound.figures["latency_s"]
             assert bound.figures["power_w"] == pytest.approx(power_w)
+
+
+def test_of_several_workloads_only_those_of_inference_are_proven(
+    spec: SpecTexts, decode: Task, prefill: Task, training: Task
+) -> None:
+    def proven(*tasks: Task, combine: Combine) -> set[str]:
+        return set(MappedEvaluator(spec, tasks, combine=combine).rungs[0].proven)
+
+    plain = {"latency_s", "tokens_per_s", "mfu"}
+    named = {f"{name}/{figure}" for name in ("decode", "prefill") for figure in plain}
+    assert proven(decode, prefill, combine="worst") == named | plain
+    assert proven(decode, prefill, combine="separate") == named
+    assert proven(decode, training, combine="weighted") == {f"decode/{each}" for each in plain}
 
 
 def test_what_does_not_fit_is_infeasible_at_both_rungs_and_says_why(

@@ -17,6 +17,8 @@ MOST_ISLANDS = 64
 MOST_DIES = 4_000
 """Beyond so many, dies are not outlined one by one."""
 SHADES = 64
+ON_WHITE = ".bk-input { color: #1c1e21; background-color: #ffffff; }"
+"""Of a choice, which Bokeh draws on white on a dark page too."""
 
 SWITCH = """
     const from = {load: 'load', memory: 'memory', links: 'links', power: 'heat'}[this.value];
@@ -68,7 +70,9 @@ def wafers(drawn: WaferMap) -> Any:
     )
     made.add_layout(bar, "below")
     heat: Any = source.data["heat"]
-    switch = Select(title="Colours", value="load", options=list(TITLES), width=160)
+    switch = Select(
+        title="Colours", value="load", options=list(TITLES), width=160, stylesheets=[ON_WHITE]
+    )
     switch.js_on_change(
         "value",
         CustomJS(

@@ -151,7 +151,7 @@ class Costing:
         die = self.hardware.wafer.die
         cores = die.rows if along == "rows" else die.columns
         joined = extent(axes, self.sizes)
-        return Line(either(joined > 1, joined * between, 1), cores), between
+        return Line(either(joined > 1, joined * between, 1), cores, between), between
 
     # Local operators.
 
@@ -332,6 +332,7 @@ class Costing:
             self.hardware,
             self._bytes(op.operands[0]) * left / steps / width,
             self._bytes(op.operands[1]) * right / steps / width,
+            self._periods,
         )
         inner = ceil_div(whole, steps)
         product = tile_product_work(self.hardware.core, self._rate(op), m, n, k * inner)
@@ -368,12 +369,19 @@ class Costing:
         element = self.mapped.graph.types[op.operands[0]]
         sums = m * n * shared * DTYPE_BYTES[element.dtype] / width
         moves, adds = np.asarray(steps) > 1, np.asarray(summing) > 1
-        step = collectives.reduce_step(self.hardware, bytes_ * moves, sums * adds)
-        if set(self._axes(op, 0, indices, frozenset(indices.reduced))) & set(MESH_AXES["rows"]):
+        down = set(self._axes(op, 0, indices, frozenset(indices.reduced))) & set(MESH_AXES["rows"])
+        periods = (self._periods[1], self._periods[0]) if down else self._periods
+        step = collectives.reduce_step(self.hardware, bytes_ * moves, sums * adds, periods)
+        if down:
             words = {"row_words": step.column_words, "column_words": step.row_words}
             step = dataclasses.replace(step, **words)
         chain = (2 * self.hardware.core.router.ramp_cycles + 2) * (summing - 1)
         return self._stepped(op, steps, product, step, chain, moves | adds)
+
+    @cached_property
+    def _periods(self) -> collectives.Periods:
+        rows, columns = (extent(axes, self.sizes) for axes in MESH_AXES.values())
+        return collectives.step_periods(self.hardware, rows, columns)
 
     def _travels(self, op: Op, at: int, indices: Indices, letters: frozenset[str]) -> Number:
         """Over how many devices one operand is cut along some letters."""
@@ -406,7 +414,7 @@ class Costing:
         the first the left operand's tiles make some `turns` on their own."""
         launches = steps + (steps * step.launches + turns) * sends
         launch = launches * self.hardware.core.software.launch_cycles
-        turn = collectives.shift_step(self.hardware, step.row_words, 0.0)
+        turn = collectives.shift_step(self.hardware, step.row_words, 0.0, self._periods)
         exchange, aligning = step.cycles * sends, turns * turn.cycles * sends
         core = steps * product.cycles + launch
         row_words = (steps + turns) * step.row_words * sends

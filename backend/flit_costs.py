@@ -79,7 +79,7 @@ class Joined:
         """All sums to the middle: over one chain, or over those of groups, where one has a border
         of dies beside its middle, and then of the middles."""
         chain = replace(self._line, pattern="reduce")
-        line = Line(self.members * self.sharing, self.die_cores)
+        line = Line(self.members * self.sharing, self.die_cores, self.sharing)
         if not takes_two_phases(self.hardware, line, self.words * self.sharing):
             return [chain]
         group = ceil(sqrt(self.members))
@@ -162,7 +162,7 @@ class SimulatedCosting(Costing):
         cost = super()._stepped(op, steps, product, longer, late, sends, turns)
         if not np.any(turns):
             return cost
-        turn = shift_step(self.hardware, step.row_words, 0.0)
+        turn = shift_step(self.hardware, step.row_words, 0.0, self._periods)
         more = max(0.0, self._step_cycles(turn, None) - float(turn.cycles)) * turns * sends
         return replace(cost, network_cycles=cost.network_cycles + more, cycles=cost.cycles + more)
 

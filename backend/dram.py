@@ -80,11 +80,6 @@ class Dram:
     """Of the edges: what takes bytes from there to the cores."""
 
     @property
-    def core_bytes_per_s(self) -> float:
-        """A core's share."""
-        return self.bytes_per_s / self.cores
-
-    @property
     def core_capacity_bytes(self) -> float:
         """A core's share of a die's memory; of the edges any core may have all."""
         return self.capacity_bytes / self.cores if self.on_die else np.inf

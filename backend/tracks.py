@@ -13,14 +13,14 @@ import numpy as np
 
 from ..ir.graph import Op
 from ..ir.program import CoreMemory, Visit
-from ..ir.trace import Sample, Slice, Trace
+from ..ir.trace import MEMORY, TASKS, Sample, Slice, Trace
 from .cost import OpCost
 from .evaluate import Evaluation
 from .fluid import Span
 from .schedule import Timeline
 
 MOST_TASKS = 20_000
-TASKS, CORES, NETWORK = "micro-batches", "cores", "network"
+CORES, NETWORK = "cores", "network"
 LINKS, REPLICAS, SYSTEM = "between stages", "between replicas", "system"
 
 
@@ -260,9 +260,6 @@ class _Tracks:
             if memory is not None:
                 share = waiting[at] / int(most[at])
                 yield Sample(self.names[at], MEMORY, moment, _held(memory, share))
-
-
-MEMORY = "memory of the fullest core, bytes"
 
 
 def _way(backward: bool) -> str:

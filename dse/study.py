@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from ..ir.errors import UserError
-from ..ir.store import digest
 
 SCHEMA = 1
 """Of the tables and of this description; a study of another one is refused."""
@@ -49,11 +48,6 @@ class StudyInfo:
     how much one of it is in SI."""
     engine: str = "local"
     schema: int = SCHEMA
-
-    @property
-    def problem_key(self) -> str:
-        """What tells this search from any other: the same one again is gone on with."""
-        return digest(json.dumps(self._plain(), sort_keys=True))
 
     def _plain(self) -> dict[str, Any]:
         """What must be the same to go on, as JSON has it."""

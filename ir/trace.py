@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+TASKS = "micro-batches"
+"""The track of a stage's work on one micro-batch after the other."""
+MEMORY = "memory of the fullest core, bytes"
+"""The sample of what a stage's fullest core holds, by kind."""
+
 Details = Mapping[str, str | int | float]
 
 

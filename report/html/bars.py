@@ -7,7 +7,7 @@ from typing import Any
 from bokeh.models import ColumnDataSource, DataRange1d, HoverTool, NumeralTickFormatter
 
 from ...ir.result import Result
-from ...ir.trace import Trace
+from ...ir.trace import MEMORY, Trace
 from ..lines import plain_name
 from ..quantities import percent, si, size
 from .style import colour, legend_above, plot, prefixed
@@ -96,7 +96,7 @@ def memory(trace: Trace, capacity_bytes: int) -> Any:
     """What the fullest core of each stage holds, when most is saved for the backward pass."""
     fullest: dict[str, Mapping[str, float]] = {}
     for sample in trace.samples:
-        if sample.name.startswith("memory"):
+        if sample.name == MEMORY:
             known = fullest.get(sample.group)
             if known is None or sum(sample.figures.values()) > sum(known.values()):
                 fullest[sample.group] = sample.figures

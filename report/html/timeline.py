@@ -4,11 +4,10 @@ from typing import Any
 
 from bokeh.models import ColumnDataSource, HoverTool
 
-from ...ir.trace import Slice, Trace
+from ...ir.trace import TASKS, Slice, Trace
 from ..quantities import si
 from .style import colour, legend_above, plot, prefixed
 
-TASKS = "micro-batches"
 MOST = 4_000
 COLOURS = {"forward": colour(0), "backward": colour(2), "update": colour(3)}
 

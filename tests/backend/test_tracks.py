@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import wscc
 from wscc.backend.evaluate import Evaluation
-from wscc.backend.tracks import CORES, NETWORK, TASKS, trace
+from wscc.backend.tracks import CORES, NETWORK, trace
 from wscc.ir.graph import Phase
 from wscc.ir.hardware import Hardware
 from wscc.ir.program import Program
-from wscc.ir.trace import Slice
+from wscc.ir.trace import TASKS, Slice
 from wscc.report.trace import print_chrome, to_chrome
 
 SMALL = {

@@ -10,24 +10,29 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from wscc.dse.design import Columns, designs_of
+from wscc.dse.evaluator import PROVEN
 from wscc.dse.hardware_space import HardwareDesigns
 from wscc.dse.mapped import MappedEvaluator
 from wscc.dse.objective import read_objective
 from wscc.dse.optimist import DesignOptimist
 from wscc.dse.spec_texts import SpecTexts
 from wscc.dse.table import Table, TableSpace
+from wscc.dse.trial import Outcome
 from wscc.dse.workloads import Task
 from wscc.frontend.model import read_config
 from wscc.ir.graph import Phase
 
 HERE = Path(__file__).parent
-FIGURES = ("latency_s", "tokens_per_s", "energy_j", "hardware.area_mm2", "cost_usd")
+FIGURES = (
+    *("latency_s", "tokens_per_s", "energy_j", "tokens_per_j"),
+    *("power_nameplate_w", "hardware.area_mm2", "cost_usd"),
+)
 
 MODEL = {
     "model_type": "llama", "torch_dtype": "float32", "vocab_size": 256, "hidden_size": 128,
@@ -68,23 +73,46 @@ def table_of(case: Case, folder: Path) -> Table:
     }
     rows = designs_of(columns)
     figures: dict[str, dict[str, np.ndarray]] = {}
+    seconds: dict[str, float] = {}
     for rung in evaluator.rungs:
-        figures[rung.name] = {name: np.full(len(rows), np.nan) for name in FIGURES}
         start = time.process_time()
-        for row, design in enumerate(rows):
-            outcome = evaluator.evaluate(design, rung.name)
-            if outcome.state == "done":
-                for name in FIGURES:
-                    figures[rung.name][name][row] = outcome.figures[name]
-        seconds = (time.process_time() - start) / len(rows)
-        print(f"  {rung.name}: {seconds:.3f} s a design of {len(rows)}", flush=True)
+        outcomes = [evaluator.evaluate(design, rung.name) for design in rows]
+        seconds[rung.name] = (time.process_time() - start) / len(rows)
+        print(f"  {rung.name}: {seconds[rung.name]:.3f} s a design of {len(rows)}", flush=True)
+        figures[rung.name] = {
+            name: np.array(
+                [one.figures.get(name, np.nan) if able(one) else np.nan for one in outcomes]
+            )
+            for name in (*FIGURES, *(PROVEN + each for each in FIGURES if rung.proven))
+        }
+    rungs = tuple(
+        replace(
+            rung,
+            cost=round(seconds[rung.name] / seconds[evaluator.rungs[-1].name], 3),
+            proven=tuple(name for name in rung.proven if name in FIGURES),
+        )
+        for rung in evaluator.rungs
+    )
     wanted = [read_objective(name) for name in FIGURES]
     found = DesignOptimist(designs, evaluator).optimistic(columns, wanted)
     best = {
         one.figure: np.where(np.isfinite(loss), one.sign * loss, np.nan)
         for one, loss in zip(wanted, found.T, strict=True)
     }
-    return Table(TableSpace(designs.names, columns), evaluator.rungs, figures, best)
+    return Table(TableSpace(designs.names, columns), rungs, known(figures), best)
+
+
+def able(outcome: Outcome) -> bool:
+    """Whether a design can do the work."""
+    return outcome.state == "done"
+
+
+def known(figures: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
+    """Without the columns that an evaluator leaves empty."""
+    return {
+        rung: {name: column for name, column in own.items() if not np.isnan(column).all()}
+        for rung, own in figures.items()
+    }
 
 
 def main(arguments: list[str]) -> None:

@@ -1,12 +1,15 @@
 """What judges a design: at which fidelities, what each costs, and what is certain without it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from .design import Columns, Design, Floats
 from .objective import Objective
 from .trial import Outcome
+
+PROVEN = "proven."
+"""Before a figure's name: what is proven of it, where that is less than what is expected."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,16 @@ class Rung:
     proven: tuple[str, ...] = ()
     """Figures that no later rung betters: what it says of them is optimistic of the top, and what
     cannot do the work at this rung cannot at the top. Of one workload: "decode/latency_s"."""
+
+    def proof(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """What an outcome of this rung proves, by figure."""
+        found: dict[str, float] = {}
+        for name in self.proven:
+            task, slash, own = name.rpartition("/")
+            value = figures.get(f"{task}{slash}{PROVEN}{own}", figures.get(name))
+            if value is not None:
+                found[name] = value
+        return found
 
 
 class Evaluator(Protocol):

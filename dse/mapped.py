@@ -1,8 +1,7 @@
 """The evaluator of a study: every design compiled for each workload, and judged at a fidelity.
 
-`bound` is the first look of the search for a strategy alone (passes/choose.py): the least bound of
-all strategies that fit, nothing placed and no graph run. Times of inference are then proven: no
-strategy betters them at `fluid`. `fluid` and `flit` are what `wscc` says of a design. What rests on
+`bound` is the search for a strategy without places (passes/choose.py): what no strategy that fits
+takes less than at `fluid`. `fluid` and `flit` are what `wscc` says of a design. What rests on
 the model only is made once a process: its graph, from the cache where it is there, and its
 canonical form in every layout.
 """
@@ -23,14 +22,15 @@ from ..ir.result import Infeasibility, Result
 from ..ir.store import Store, digest
 from ..ir.versions import code_version
 from .design import Design
-from .evaluator import Rung
+from .evaluator import PROVEN, Rung
 from .spec_texts import SpecTexts
 from .trial import Outcome
-from .workloads import Combine, Figures, Task, efficiencies, together
+from .workloads import EFFICIENCIES, Combine, Figures, Task, efficiencies, together
 
 if TYPE_CHECKING:
     from ..passes.choose import Way
     from ..passes.compile import Compiler
+    from .asked import Asked
 
 Fidelity = Literal["bound", "fluid", "flit"]
 LADDER: tuple[Fidelity, ...] = ("bound", "fluid", "flit")
@@ -39,6 +39,8 @@ COSTS: Mapping[Fidelity, float] = {"bound": 0.1, "fluid": 1.0, "flit": 20.0}
 (benchmarks/design_bound.py)."""
 BOUNDED = ("latency_s", "tokens_per_s", "mfu")
 """What a bound on the time bounds."""
+ENERGIES = ("energy_j", "usd_per_million_tokens", *EFFICIENCIES)
+"""What bounds on time and energy bound together."""
 LEFT_OUT = ("tried", "operators", "infeasible", "limits", "dropped")
 """Of a result: lists, which are no figures of a design."""
 
@@ -74,20 +76,17 @@ class MappedEvaluator:
     def rungs(self) -> tuple[Rung, ...]:
         """The fidelities up to the top."""
         ladder = LADDER[: LADDER.index(self.top) + 1]
-        proven = {"bound": self._proven}
+        proven = {"bound": self._proven} if self.top == "fluid" else {}
         costs = COSTS[self.top]
         return tuple(Rung(name, COSTS[name] / costs, proven.get(name, ())) for name in ladder)
 
     @property
     def _proven(self) -> tuple[str, ...]:
-        """Figures of `bound` that no strategy betters at a later rung: times of inference. In
-        training the estimate of passes/bounded.py may be too long."""
-        inference = [task for task in self.tasks if task.phase != "train"]
+        """Figures of `bound` that no strategy betters at `fluid`."""
         if len(self.tasks) == 1:
-            return BOUNDED if inference else ()
-        named = tuple(f"{task.name}/{figure}" for task in inference for figure in BOUNDED)
-        mixed = self.combine != "separate" and len(inference) == len(self.tasks)
-        return (*named, *(BOUNDED if mixed else ()))
+            return (*BOUNDED, *ENERGIES)
+        named = (f"{task.name}/{name}" for task in self.tasks for name in (*BOUNDED, *ENERGIES))
+        return (*named, *(() if self.combine == "separate" else BOUNDED))
 
     def check(self) -> None:
         """Map the spec's defaults, and so find mistakes that every design would show: raises
@@ -115,9 +114,13 @@ class MappedEvaluator:
             return outcome(f"constraints do not hold: {'; '.join(broken)}")
         try:
             results = [self._result(task, hardware, fidelity) for task in self.tasks]
+            each = [figures_of(result) for result in results]
+            if fidelity == "bound":
+                for task, own in zip(self.tasks, each, strict=True):
+                    own |= self._least(task, hardware, own["latency_s"])
         except UserError as error:
             return outcome(str(error))
-        figures = together(self.tasks, [figures_of(each) for each in results], self.combine)
+        figures = together(self.tasks, each, self.combine)
         short = [_shown(each) for result in results for each in result.infeasible]
         return outcome("; ".join(short), figures)
 
@@ -125,6 +128,17 @@ class MappedEvaluator:
         compiler = self.compiler(task, hardware)
         ways = self.ways(task, compiler)
         return _screened(compiler, ways) if fidelity == "bound" else _run(compiler, ways, fidelity)
+
+    def _least(self, task: Task, hardware: Hardware, latency_s: float) -> Figures:
+        """What no strategy betters of figures that rest on energy, when none is faster."""
+        from ..backend.physics.cost import economics
+
+        asked = self.asked(task, self.compiler(task, hardware))
+        joules = float(asked.least_energy_j(hardware, latency_s))
+        money = economics(hardware, joules / latency_s, task.tokens / latency_s)
+        least = {"energy_j": joules, "usd_per_million_tokens": money.usd_per_million_tokens}
+        least |= dict.fromkeys(EFFICIENCIES, task.tokens / joules)
+        return {PROVEN + name: value for name, value in least.items() if value is not None}
 
     def compiler(self, task: Task, hardware: Hardware) -> "Compiler":
         """What maps a task onto a hardware."""
@@ -140,6 +154,15 @@ class MappedEvaluator:
         if key not in _WAYS:
             _WAYS[key] = compiler.ways(self.model(task), PassManager())
         return _WAYS[key]
+
+    def asked(self, task: Task, compiler: "Compiler") -> "Asked":
+        """What a task asks of this kind of hardware."""
+        from .asked import asked_of
+
+        key = task.key, compiler.kind
+        if key not in _ASKED:
+            _ASKED[key] = asked_of(compiler.hardware, self.ways(task, compiler), task)
+        return _ASKED[key]
 
     def model(self, task: Task) -> Model:
         """The graph of a task's model."""
@@ -159,6 +182,7 @@ class MappedEvaluator:
 _MODELS: dict[str, Model] = {}
 """Of this process, by the key of their tasks: a study has a few."""
 _WAYS: "dict[tuple[object, ...], list[Way]]" = {}
+_ASKED: "dict[tuple[object, ...], Asked]" = {}
 
 
 @lru_cache(maxsize=4)

@@ -11,27 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from ..backend.design_bound import energy_j, latency_s, memory_s
-from ..backend.design_demand import Demand, demand_of
+from ..backend.design_bound import latency_s, memory_s
 from ..backend.physics.cost import system_usd, usd_per_million_tokens
 from ..backend.physics.power import power
 from ..frontend.hardware.batch import chosen_of, trees
 from ..ir.errors import UserError
 from ..ir.hardware import Hardware
-from ..ir.mapped import MappedGraph
-from ..passes.choose import Way
-from ..passes.units import way_of
+from .asked import Asked
 from .design import Columns, Floats
 from .hardware_space import HardwareDesigns
 from .mapped import MappedEvaluator
 from .objective import Objective
-from .workloads import Task, together
+from .workloads import EFFICIENCIES, Task, together
 
 Figures = dict[str, Any]
 
 LOWER = ("latency_s", "energy_j", "usd_per_million_tokens")
 """Figures of which the least is known, and no more."""
-EFFICIENCIES = ("tokens_per_j", "tokens_per_s_per_w")
 UPPER = ("tokens_per_s", "mfu", *EFFICIENCIES)
 EXACT = ("power_nameplate_w", "cost_usd", "hardware.area_mm2", "hardware.wafers", "hardware.cores")
 INSTEAD = {
@@ -46,12 +42,10 @@ class DesignOptimist:
 
     designs: HardwareDesigns
     evaluator: MappedEvaluator
-    _demands: dict[tuple[object, ...], tuple[list[Way], list[Demand]]] = field(
-        default_factory=dict[tuple[object, ...], tuple[list[Way], list[Demand]]],
-        repr=False,
-        compare=False,
+    _asked: dict[tuple[object, ...], Asked] = field(
+        default_factory=dict[tuple[object, ...], Asked], repr=False, compare=False
     )
-    """Of every layout, by task and kind of hardware."""
+    """Of every task, by kind of hardware."""
 
     def proven(self, objective: Objective) -> str | None:
         """None, or why an objective has no optimistic figure."""
@@ -92,7 +86,9 @@ class DesignOptimist:
         self, some: "_Some", objectives: Sequence[Objective]
     ) -> tuple[Figures, np.ndarray]:
         """The figures of designs of one tree, and which of them may do the work."""
-        exact = {name: of(some.hardware) for name, of in _EXACT.items() if _asked(name, objectives)}
+        exact = {
+            name: of(some.hardware) for name, of in _EXACT.items() if _wanted(name, objectives)
+        }
         tasks = self.evaluator.tasks
         each = [self._of_task(task, some, objectives) for task in tasks]
         able = np.all([np.isfinite(figures["latency_s"]) for figures in each], axis=0)
@@ -101,33 +97,32 @@ class DesignOptimist:
 
     def _of_task(self, task: Task, some: "_Some", objectives: Sequence[Objective]) -> Figures:
         hardware, count = some.hardware, some.count
-        ways, demands = self._asked_for(task, some)
+        asked = self._asked_for(task, some)
         latency: Any = np.full(count, np.inf)
-        for demand in demands:
+        for demand in asked.demands:
             least = np.maximum(latency_s(demand, hardware, count), memory_s(demand, hardware))
             latency = np.minimum(latency, least)
-        joules = np.min([energy_j(demand, hardware, latency) for demand in demands], axis=0)
+        joules = asked.least_energy_j(hardware, latency)
         found: Figures = {
             "latency_s": latency,
             "tokens_per_s": task.tokens / latency,
             "energy_j": joules,
         }
         found |= dict.fromkeys(EFFICIENCIES, task.tokens / joules)
-        if _asked("mfu", objectives):
+        if _wanted("mfu", objectives):
             peak = hardware.peak_flops(task.config.dtype)
-            found["mfu"] = ways[0].flops / (latency * peak)
-        if _asked("usd_per_million_tokens", objectives):
+            found["mfu"] = asked.flops / (latency * peak)
+        if _wanted("usd_per_million_tokens", objectives):
             found["usd_per_million_tokens"] = _dollars(hardware, joules / latency, found)
         return found
 
-    def _asked_for(self, task: Task, some: "_Some") -> tuple[list[Way], list[Demand]]:
-        """A task in every layout, and what each asks of hardware of this kind."""
-        key = task.key, self.evaluator.compiler(task, some.hardware).kind
-        if key not in self._demands:
-            one = some.one()
-            ways = self.evaluator.ways(task, self.evaluator.compiler(task, one))
-            self._demands[key] = ways, [_demand(one, way, task) for way in ways]
-        return self._demands[key]
+    def _asked_for(self, task: Task, some: "_Some") -> Asked:
+        """What a task asks for of hardware of this kind."""
+        evaluator = self.evaluator
+        key = task.key, evaluator.compiler(task, some.hardware).kind
+        if key not in self._asked:
+            self._asked[key] = evaluator.asked(task, evaluator.compiler(task, some.one()))
+        return self._asked[key]
 
 
 @dataclass(frozen=True)
@@ -141,26 +136,7 @@ class _Some:
     """The first of them alone."""
 
 
-def _demand(reference: Hardware, way: Way, task: Task) -> Demand:
-    """What a way asks for: each call of its graphs, the optimizer's apart."""
-    sizes = {"batch": 1} if way.symbolic else {"batch": task.batch}
-    graphs = {
-        name: MappedGraph(mapped.graph.bind(sizes), mapped.shardings)
-        for name, mapped in way.graphs.items()
-    }
-    shared = [way.chain.shared] if way.chain.shared is not None else []
-    calls = [(call.text("body"), call.integer("count")) for call in (*shared, *way.chain.calls)]
-    updates = {name for name, mapped in graphs.items() if way_of(mapped.graph) == "update"}
-    return demand_of(
-        reference,
-        graphs,
-        [call for call in calls if call[0] not in updates],
-        [call for call in calls if call[0] in updates],
-        task.batch if way.symbolic else 1,
-    )
-
-
-def _asked(name: str, objectives: Sequence[Objective]) -> bool:
+def _wanted(name: str, objectives: Sequence[Objective]) -> bool:
     return any(objective.figure.rpartition("/")[2] == name for objective in objectives)
 
 

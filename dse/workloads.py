@@ -111,12 +111,15 @@ def _mixed(tasks: Sequence[Task], figures: Sequence[Figures]) -> dict[str, Any]:
     return found | efficiencies(found)
 
 
+EFFICIENCIES = ("tokens_per_j", "tokens_per_s_per_w")
+
+
 def efficiencies(figures: Figures) -> dict[str, Any]:
     """Tokens for a joule, under both names that they are known by."""
     if not {"tokens_per_s", "latency_s", "energy_j"} <= figures.keys():
         return {}
     each = figures["tokens_per_s"] * figures["latency_s"] / figures["energy_j"]
-    return {"tokens_per_j": each, "tokens_per_s_per_w": each}
+    return dict.fromkeys(EFFICIENCIES, each)
 
 
 def _mean(values: Sequence[Any], weights: Sequence[Any]) -> Any:

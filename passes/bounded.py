@@ -231,21 +231,46 @@ class Bounded:
         micro-batches, after the first has come to it and before the last has gone through the
         others. That is what equal stages take, and in inference a bound; in training it may be
         too long by what other stages do before and behind the slowest where that is not the last.
-        (A bound that holds for any cut would have to leave out the wait of interleaved chunks.)"""
-        plans, stages = self._plans, np.maximum(self.stages, 1)
-        work, half = self.forward + self.backward, self.summing / 2
-        forward = np.maximum(self.forward / stages, half * (plans.zero == 3))
-        given = half * ((plans.zero >= 2) * 1.0 + (plans.zero == 3))
-        pace = np.maximum(forward + np.maximum(self.backward / stages, given), self.longest)
+        """
+        stages, pace = self._stages, np.maximum(self._pace, self.longest)
         ways = 2 if self.trains else 1
-        others = np.maximum(work - pace, 0.0) / plans.chunks
+        others = np.maximum(self.forward + self.backward - pace, 0.0) / self._plans.chunks
         hops = ways * (stages - 1) * self.handover
         pace = np.maximum(pace, self._streaming)
-        through = plans.microbatches * pace + others + hops
+        return self._seconds(self._plans.microbatches * pace + others + hops)
+
+    @cached_property
+    def least_s(self) -> Floats:
+        """Seconds of a step at least, however the units are cut into stages. Chunks may come in any
+        order: of them the share of an average stage is known, and the way of one micro-batch."""
+        if not self.trains:
+            return self.latency_s
+        stages, count, hop = self._stages, self._plans.microbatches, 2 * self.handover
+        pace = np.maximum(self._pace, self._streaming)
+        in_order = least_through(stages, count, pace, hop)
+        interleaved = np.maximum(count * pace, pace * stages + hop * (stages - 1))
+        through = np.where(self._plans.chunks > 1, interleaved, in_order)
+        return self._seconds(np.maximum(through, count * self.longest))
+
+    @cached_property
+    def _stages(self) -> Floats:
+        """Of every strategy, one at least."""
+        return np.maximum(self.stages, 1)
+
+    @cached_property
+    def _pace(self) -> Floats:
+        """Cycles of an average stage for one micro-batch, with what it waits for other replicas."""
+        half, zero = self.summing / 2, self._plans.zero
+        forward = np.maximum(self.forward / self._stages, half * (zero == 3))
+        given = half * ((zero >= 2) * 1.0 + (zero == 3))
+        return forward + np.maximum(self.backward / self._stages, given)
+
+    def _seconds(self, through: Floats) -> Floats:
+        """Seconds of a step whose micro-batches take so many cycles to go through all stages."""
         if self._dram is not None:
-            served = plans.microbatches * self._dram.pace(self._runs)
+            served = self._plans.microbatches * self._dram.pace(self._runs)
             through = np.maximum(through, served) + self._dram.first(self._memories)
-        return (through + self._ending(stages)) / self.hardware.core.clock_hz
+        return (through + self._ending(self._stages)) / self.hardware.core.clock_hz
 
     @property
     def _runs(self) -> list[tuple[PieceCosts, int]]:
@@ -360,6 +385,20 @@ class Bounded:
         """Whether all that stays would fit if every stage were as full as can be."""
         stages = self._plans.stages if self.trains or self.fixed_stages else self.units
         return self._all_held <= self.hardware.core_bytes * np.maximum(stages, 1)
+
+
+def least_through(stages: Number, microbatches: Number, pace: Number, hop: Number) -> Floats:
+    """What micro-batches take at least through s stages and back that work for `pace` on each on
+    average, however unequal they are, over links that take half a `hop` each way.
+
+    Stage k works m w_k in all; the first micro-batch comes to it, and the last leaves it, through
+    the stages before: T >= m w_k + S_(k-1) + h (k - 1), where S_k = w_1 + ... + w_k. So S_k <=
+    (1 - 1/m) S_(k-1) + (T - h (k - 1)) / m, and with q = 1 - (1 - 1/m)^s of all s stages
+    S_s <= T q - h (s - m q).
+    """
+    with np.errstate(divide="ignore"):
+        filled = -np.expm1(stages * np.log1p(-1.0 / np.asarray(microbatches)))
+    return np.asarray((pace + hop) * stages / filled - hop * microbatches, dtype=np.float64)
 
 
 def first_in_flight(plans: Plans) -> Floats:

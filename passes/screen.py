@@ -3,11 +3,11 @@
 A floor under a strategy's bound follows from figures of its region and figures of its plan, so that
 of all pairs it is a few sums over a matrix; so is a floor under the memory that it asks for. Only
 strategies whose floor is less than the best bound so far are bounded, the lowest first. What is
-found is what ranking all of them finds (strategy.py).
+found is what bounding all of them finds.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,17 +29,40 @@ SLACK = 1e-9
 
 
 @dataclass(frozen=True)
+class Near:
+    """Strategies of one mesh, best first, of which each has a bound below some limit."""
+
+    first: Candidate
+    """That of the least bound."""
+    regions: Regions
+    """The one region of all of them."""
+    plans: Plans
+
+
+@dataclass(frozen=True)
 class Screen(Search):
-    """Looks for the strategy of the least bound."""
+    """Looks for strategies of low bounds (Bounded.least_s)."""
+
+    _looked: "dict[tuple[object, ...], list[_Floors]]" = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def better(
         self, batch: int, head_groups: Sequence[int], than: Candidate | None
     ) -> Candidate | None:
         """The strategy that fits, has room and has the least bound, or the one given if none is
         better."""
-        for table in self._tables(batch, head_groups):
-            than = self._in_table(table, than)
+        for floors in self._floors(batch, head_groups):
+            than = self._in_table(floors, than)
         return than
+
+    def below(self, batch: int, head_groups: Sequence[int], limit_s: float) -> list[Near]:
+        """All strategies that fit, have room and have a bound of less than some seconds."""
+        return [
+            near
+            for floors in self._floors(batch, head_groups)
+            for near in self._below(floors, limit_s)
+        ]
 
     def bounded(self, table: Table, region: Integers, plan: Integers) -> Bounded:
         """Some plans of a table, each on its region."""
@@ -56,8 +79,19 @@ class Screen(Search):
         pieces = {name: piece.over(sizes, used) for name, piece in table.pieces.items()}
         return replace(table, regions=regions, pieces=pieces)
 
-    def _in_table(self, table: Table, best: Candidate | None) -> Candidate | None:
-        floors = _Floors(self, table)
+    def candidate(self, bounded: Bounded, at: int, microbatch: int) -> Candidate:
+        """One of some strategies that fit."""
+        found = self._candidate(bounded, at, microbatch, fits=True)
+        return replace(found, bound_s=float(bounded.least_s[at]))
+
+    def _floors(self, batch: int, head_groups: Sequence[int]) -> "list[_Floors]":
+        """Floors of all tables, made once."""
+        key = batch, *head_groups
+        if key not in self._looked:
+            self._looked[key] = [_Floors(self, table) for table in self._tables(*key[:1], key[1:])]
+        return self._looked[key]
+
+    def _in_table(self, floors: "_Floors", best: Candidate | None) -> Candidate | None:
         region, plan, floor = floors.pairs
         while len(floor):
             open_ = floor < (np.inf if best is None else best.bound_s)
@@ -81,18 +115,42 @@ class Screen(Search):
         """The best of some strategies of a table, and of one that is known."""
         if not len(region):
             return best
-        bounded = self._bounded(table, region, plan)
-        fits = (bounded.stages_needed <= bounded.stages) & (bounded.stages <= bounded.units)
-        able = bounded.only(fits)
-        able = able.only(able.stages * able.plans.dp[able.plan] <= self._areas(able))
-        for at in np.argsort(able.latency_s, kind="stable") if len(able) else ():
-            if best is not None and able.latency_s[at] >= best.bound_s:
+        able = self._able(table, region, plan)
+        for at in np.argsort(able.least_s, kind="stable") if len(able) else ():
+            if best is not None and able.least_s[at] >= best.bound_s:
                 return best
-            candidate = self._candidate(able, int(at), table.size, fits=True)
+            candidate = self.candidate(able, int(at), table.size)
             strategy = candidate.strategy
             if rooms(self.hardware, *strategy.region) >= strategy.pp * strategy.dp:
                 return candidate
         return best
+
+    def _able(self, table: Table, region: Integers, plan: Integers) -> Bounded:
+        """Those of some strategies that fit the memory and the area."""
+        bounded = self._bounded(table, region, plan)
+        fits = (bounded.stages_needed <= bounded.stages) & (bounded.stages <= bounded.units)
+        able = bounded.only(fits)
+        return able.only(able.stages * able.plans.dp[able.plan] <= self._areas(able))
+
+    def _below(self, floors: "_Floors", limit_s: float) -> Iterator[Near]:
+        table, (region, plan, floor) = floors.table, floors.pairs
+        open_ = np.flatnonzero(floor < limit_s)
+        for chunk in np.array_split(open_, -(-len(open_) // CHUNK)) if len(open_) else ():
+            able = self._able(table, region[chunk], plan[chunk])
+            able = able.only(able.least_s < limit_s)
+            order = np.lexsort((able.least_s, able.region))
+            for own in np.split(order, np.flatnonzero(np.diff(able.region[order])) + 1):
+                if len(own):
+                    yield from self._near(table, able, own)
+
+    def _near(self, table: Table, able: Bounded, own: Integers) -> Iterator[Near]:
+        """Strategies of one region, best first, as far as it has room for them."""
+        regions = table.regions[able.region[own[:1]]]
+        space = rooms(self.hardware, int(regions.rows[0]), int(regions.columns[0]))
+        placed = own[able.stages[own] * able.plans.dp[able.plan[own]] <= space]
+        if len(placed):
+            first = self.candidate(able, int(placed[0]), table.size)
+            yield Near(first, regions, table.plans[able.plan[placed]])
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from .frontier import (
     frontier_of,
     limited,
     refuse_unproven,
+    usual,
 )
 from .history import Remembering, number
 
@@ -177,14 +178,18 @@ class Certified(Remembering):
     def _refine(self, row: int, rung: Rung, trial: Trial) -> None:
         """What a lower rung proves of a design; a trial that failed proves nothing."""
         figures = trial.outcome.figures if trial.outcome and trial.state == "done" else {}
-        proven = {name: figures[name] for name in rung.proven if name in figures}
-        limits = [limit for limit in self.problem.limits if limit.figure in proven]
+        proven = rung.proof(figures)
+        limits = [
+            limit
+            for limit in self.problem.limits
+            if limit.figure in proven and usual(limited(limit))
+        ]
         broken = any(bool(breaks(one, limited(one).sign * proven[one.figure])) for one in limits)
         if broken or trial.state == "infeasible":
             self.frontier.give_up(row, trial.number)
             return
         losses = [
-            one.sign * proven[one.figure] if one.figure in proven else -np.inf
+            one.sign * proven[one.figure] if one.figure in proven and usual(one) else -np.inf
             for one in self.problem.objectives
         ]
         self.frontier.refine(row, np.array(losses))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...ir.errors import UserError
 from ..design import Columns, Design, Floats, designs_of
 from ..evaluator import Optimist
-from ..objective import Limit, Objective
+from ..objective import DIRECTIONS, Limit, Objective
 from ..strategy import Problem
 
 EQUAL = 1e-12
@@ -184,9 +184,15 @@ def breaks(limit: Limit, losses: Floats | float) -> NDArray[np.bool_]:
     return np.asarray(losses > bound + abs(bound) * EQUAL)
 
 
+def usual(one: Objective) -> bool:
+    """Whether an objective asks for what is better of its figure: what a rung proves bounds that
+    way."""
+    return DIRECTIONS.get(one.figure.rpartition("/")[2]) == one.direction
+
+
 def refuse_unproven(optimist: Optimist | None, proven: Sequence[str], one: Objective) -> None:
     """Raises UserError for an objective without an optimistic figure."""
-    if one.figure in proven:
+    if one.figure in proven and usual(one):
         return
     if optimist is None:
         reason = f"nothing proves how good {one.figure} can get for this evaluator"

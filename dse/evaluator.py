@@ -66,3 +66,8 @@ class Optimist(Protocol):
         figure is negated): (designs, objectives); inf where a design certainly cannot do the
         work."""
         ...
+
+    def expected(self, columns: Columns, figures: Sequence[str]) -> Floats | None:
+        """Figures of designs from the same sums, without proof: (designs, figures); nan for a
+        design that certainly cannot do the work. None where one of them does not follow."""
+        ...

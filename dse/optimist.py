@@ -5,11 +5,12 @@ arithmetic and on what is drawn all the time; area, cost and nameplate power are
 power has none: a bound on time bounds it from the wrong side.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..backend.design_bound import latency_s, memory_s
 from ..backend.physics.cost import system_usd, usd_per_million_tokens
@@ -67,35 +68,47 @@ class DesignOptimist:
         for objective in objectives:
             if (reason := self.proven(objective)) is not None:
                 raise UserError(reason)
-        count = len(next(iter(columns.values()))) if columns else 1
-        found = np.full((count, len(objectives)), np.inf)
-        points = {**self.designs.constants(count), **columns}
-        space = self.designs.space
-        for tree in trees(space, points):
-            if not tree.valid.any():
-                continue
-            first = chosen_of(points, tree.rows[tree.valid][:1])
-            some = _Some(tree.hardware, len(tree.rows), lambda first=first: space.bind(first))
-            figures, able = self._figures(some, objectives)
+        found = np.full((_count(columns), len(objectives)), np.inf)
+        names = [objective.figure for objective in objectives]
+        for rows, figures, able in self._by_tree(columns, names):
             for at, objective in enumerate(objectives):
-                values = np.broadcast_to(figures[objective.figure], tree.rows.shape)
-                found[tree.rows, at] = np.where(able & tree.valid, objective.sign * values, np.inf)
+                values = np.broadcast_to(figures[objective.figure], rows.shape)
+                found[rows, at] = np.where(able, objective.sign * values, np.inf)
         return found
 
-    def _figures(
-        self, some: "_Some", objectives: Sequence[Objective]
-    ) -> tuple[Figures, np.ndarray]:
+    def expected(self, columns: Columns, figures: Sequence[str]) -> Floats | None:
+        """Figures as the bounds have them, average power from both; see Optimist."""
+        found = np.full((_count(columns), len(figures)), np.nan)
+        for rows, known, able in self._by_tree(columns, figures):
+            if not set(figures) <= known.keys():
+                return None
+            for at, name in enumerate(figures):
+                found[rows, at] = np.where(able, known[name], np.nan)
+        return found
+
+    def _by_tree(
+        self, columns: Columns, names: Sequence[str]
+    ) -> Iterator[tuple[NDArray[np.intp], Figures, NDArray[np.bool_]]]:
+        """Rows of designs that are one tree, their figures, and which may do the work."""
+        points = {**self.designs.constants(_count(columns)), **columns}
+        space = self.designs.space
+        for tree in trees(space, points):
+            if tree.valid.any():
+                first = chosen_of(points, tree.rows[tree.valid][:1])
+                some = _Some(tree.hardware, len(tree.rows), lambda first=first: space.bind(first))
+                figures, able = self._figures(some, names)
+                yield tree.rows, figures, able & tree.valid
+
+    def _figures(self, some: "_Some", names: Sequence[str]) -> tuple[Figures, np.ndarray]:
         """The figures of designs of one tree, and which of them may do the work."""
-        exact = {
-            name: of(some.hardware) for name, of in _EXACT.items() if _wanted(name, objectives)
-        }
+        exact = {name: of(some.hardware) for name, of in _EXACT.items() if _wanted(name, names)}
         tasks = self.evaluator.tasks
-        each = [self._of_task(task, some, objectives) for task in tasks]
+        each = [self._of_task(task, some, names) for task in tasks]
         able = np.all([np.isfinite(figures["latency_s"]) for figures in each], axis=0)
         figures = together(tasks, [{**own, **exact} for own in each], self.evaluator.combine)
         return {**figures, **exact}, able
 
-    def _of_task(self, task: Task, some: "_Some", objectives: Sequence[Objective]) -> Figures:
+    def _of_task(self, task: Task, some: "_Some", names: Sequence[str]) -> Figures:
         hardware, count = some.hardware, some.count
         asked = self._asked_for(task, some)
         latency: Any = np.full(count, np.inf)
@@ -103,17 +116,20 @@ class DesignOptimist:
             least = np.maximum(latency_s(demand, hardware, count), memory_s(demand, hardware))
             latency = np.minimum(latency, least)
         joules = asked.least_energy_j(hardware, latency)
+        with np.errstate(invalid="ignore"):
+            watts = joules / latency
         found: Figures = {
             "latency_s": latency,
             "tokens_per_s": task.tokens / latency,
             "energy_j": joules,
+            "power_w": watts,
         }
         found |= dict.fromkeys(EFFICIENCIES, task.tokens / joules)
-        if _wanted("mfu", objectives):
+        if _wanted("mfu", names):
             peak = hardware.peak_flops(task.config.dtype)
             found["mfu"] = asked.flops / (latency * peak)
-        if _wanted("usd_per_million_tokens", objectives):
-            found["usd_per_million_tokens"] = _dollars(hardware, joules / latency, found)
+        if _wanted("usd_per_million_tokens", names):
+            found["usd_per_million_tokens"] = _dollars(hardware, watts, found)
         return found
 
     def _asked_for(self, task: Task, some: "_Some") -> Asked:
@@ -136,8 +152,12 @@ class _Some:
     """The first of them alone."""
 
 
-def _wanted(name: str, objectives: Sequence[Objective]) -> bool:
-    return any(objective.figure.rpartition("/")[2] == name for objective in objectives)
+def _wanted(name: str, names: Sequence[str]) -> bool:
+    return any(each.rpartition("/")[2] == name for each in names)
+
+
+def _count(columns: Columns) -> int:
+    return len(next(iter(columns.values()))) if columns else 1
 
 
 def _dollars(hardware: Hardware, power_w: Any, found: Figures) -> Any:

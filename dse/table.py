@@ -166,6 +166,12 @@ class TableOptimist:
         best = [each.sign * self.figures[each.figure][rows] for each in objectives]
         return np.where(np.isnan(best), np.inf, best).T
 
+    def expected(self, columns: Columns, figures: Sequence[str]) -> Floats | None:
+        if not set(figures) <= self.figures.keys():
+            return None
+        rows = [self.space.rows[design.key] for design in designs_of(columns)]
+        return np.array([self.figures[name][rows] for name in figures]).T
+
 
 @dataclass(frozen=True)
 class Table:

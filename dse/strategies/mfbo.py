@@ -1,7 +1,8 @@
 """Bayesian optimization that climbs the fidelities: screen widely, narrow, then spend.
 
-Designs climb one rung at a time. What a rung adds to the one below is learned by Gaussian processes
-that see the lower rung's outputs among their inputs (after M. Kennedy and A. O'Hagan, Predicting
+Designs climb one rung at a time; below the first is what is expected of any design without an
+evaluation (prior.py). What a rung adds to the one below is learned by Gaussian processes that see
+the lower rung's outputs among their inputs (after M. Kennedy and A. O'Hagan, Predicting
 the output from a complex computer code when fast approximations are available, Biometrika 87(1),
 2000; P. Perdikaris et al., Proc. R. Soc. A 473, 2017). The top's evaluations go where qLogNEHVI
 (surrogate.py) promises most; the lower rungs' to designs that a random weighing of the optimistic
@@ -12,15 +13,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..design import Design, Floats, columns_of
+from ..design import Design, Floats
 from ..evaluator import Rung
 from ..pareto import nondominated, reference_point
 from ..strategy import Problem
 from ..trial import Suggestion
-from .bo import BayesianSearch, beside
+from .bo import BayesianSearch, beside, first_designs
 from .history import Remembering, unseen
+from .prior import Prior
 from .scaling import Scaling
 from .surrogate import FIRST_FIT, Data, Knowledge, Learner
+
+PRIOR = "prior"
+"""In place of a rung's name: what is expected without an evaluation."""
+
+WORTH = 0.3
+"""The most that a lower rung may cost, in evaluations at the top, to be climbed where something is
+expected without it."""
 
 NOMINAL_BUDGET = 100.0
 """Evaluations at the top that are planned for where a time was given."""
@@ -34,11 +43,11 @@ LATER_SHARE = 0.25
 FEWEST, MOST = 32, 2048
 """Designs evaluated at the lowest rung before anything is at the top."""
 
+FEWEST_EXPECTED = 8
+"""The same, where they are chosen by what is expected of them."""
+
 NARROWING = 8
 """How many times fewer designs each next rung has at most."""
-
-DRAWN = 2048
-"""Designs drawn for a round's screening, where optimistic figures tell which are worth it."""
 
 ROUND = 4
 """Evaluations at the top between two looks at what should climb."""
@@ -54,27 +63,28 @@ _STRAY = 4
 
 
 class LadderSearch(Remembering):
-    """Needs no rung but the top: without others it is BayesianSearch."""
+    """Without a rung below the top, and nothing expected, it is BayesianSearch."""
 
     def __init__(self, problem: Problem, seed: int) -> None:
         super().__init__(problem, seed)
         self._alone = BayesianSearch(problem, seed)
         self._alone.history = self.history
+        self._prior = Prior.of(problem, seed)
         self._scaling: Scaling | None = None
         self._learners: dict[str, Learner] = {}
         self._plans: dict[str, tuple[int, list[Design]]] = {}
 
     def choose(self) -> Suggestion | None:
-        if not self._lower:
+        if len(self._levels) == 1:
             suggestion = self._alone.choose()
             self._exhausted = self._alone.finished
             return suggestion
-        for at, rung in enumerate(self._lower):
+        for rung in self._lower:
             design = self._left_behind(rung)
             if design is None and self.history.count(rung.name) < self._quota(rung, self._round):
-                design = self._climber(at)
+                design = self._climber(rung)
             if design is not None:
-                return Suggestion(design, rung.name, "screen" if at == 0 else "narrow")
+                return Suggestion(design, rung.name, self._note(rung))
         design = self._dear()
         if design is not None:
             return Suggestion(design, self.top, "gain")
@@ -82,13 +92,25 @@ class LadderSearch(Remembering):
 
     @property
     def _lower(self) -> list[Rung]:
-        """The rungs below the top that give the figures that are searched for."""
-        return [rung for rung in self.problem.rungs[:-1] if not self._silent(rung)]
+        """The rungs below the top that give the figures that are searched for, at a price that is
+        worth it."""
+        most = 1.0 if self._prior is None else WORTH
+        lower = self.problem.rungs[:-1]
+        return [rung for rung in lower if rung.cost <= most and not self._silent(rung)]
+
+    @property
+    def _levels(self) -> list[str]:
+        """Names of what designs climb, up to the top."""
+        first = [] if self._prior is None else [PRIOR]
+        return [*first, *(rung.name for rung in self._lower), self.top]
 
     def _silent(self, rung: Rung) -> bool:
         """Whether a rung's first evaluations that are done lack a figure."""
         first = self.history.first_done(rung.name)
         return first is not None and not self.history.usable(first)
+
+    def _note(self, rung: Rung) -> str:
+        return "screen" if rung is self._lower[0] else "narrow"
 
     @property
     def _round(self) -> int:
@@ -100,7 +122,8 @@ class LadderSearch(Remembering):
             return 0
         budget = self.problem.budget if np.isfinite(self.problem.budget) else NOMINAL_BUDGET
         narrower = NARROWING ** self._lower.index(rung)
-        first = min(max(round(FIRST_SHARE * budget / rung.cost), FEWEST), MOST // narrower)
+        fewest = FEWEST if self._prior is None else FEWEST_EXPECTED
+        first = min(max(round(FIRST_SHARE * budget / rung.cost), fewest), MOST // narrower)
         later = min(round(LATER_SHARE * ROUND / rung.cost), MOST_LATER // narrower)
         return first + turn * later
 
@@ -109,88 +132,98 @@ class LadderSearch(Remembering):
         above = self.history.known(self.top)
         return next((d for d in above if not self.history.knows(d, rung.name)), None)
 
-    def _climber(self, at: int) -> Design | None:
+    def _climber(self, rung: Rung) -> Design | None:
         """The next design of this round's plan for a lower rung."""
-        rung, turn = self._lower[at], self._round
         planned, plan = self._plans.get(rung.name, (-1, []))
-        if planned != turn:
-            plan = self._screened(rung, turn) if at == 0 else self._narrowed(at, turn)
-            self._plans[rung.name] = (turn, plan)
+        if planned != self._round:
+            plan = self._planned(rung, self._round)
+            self._plans[rung.name] = (self._round, plan)
         return next((d for d in plan if not self.history.knows(d, rung.name)), None)
 
-    def _screened(self, rung: Rung, turn: int) -> list[Design]:
-        """New to every rung: at first from the whole space, later half of them near the front."""
-        rng = np.random.default_rng([self.history.seed, turn, 0])
-        wanted = self._quota(rung, turn) - self._quota(rung, turn - 1)
-        before = {d.key for d in self.history.known(rung.name)[: self._quota(rung, turn - 1)]}
-        near = beside(self.history.results(self.top, turn * ROUND), self.problem.space, rng)
-        near = [near[row] for row in rng.permutation(len(near)) if near[row].key not in before]
-        return [*near[: wanted // 2], *self._far(before, wanted, rng)]
-
-    def _far(self, before: set[str], wanted: int, rng: np.random.Generator) -> list[Design]:
-        """New designs from the whole space: those that optimistic figures prefer, a few by chance;
-        all by chance where there are none."""
-        problem, optimist = self.problem, self.problem.optimist
-        if optimist is None or any(optimist.proven(one) for one in problem.objectives):
-            return unseen(problem.space, lambda d: d.key in before, wanted, rng)
-        drawn = unseen(problem.space, lambda d: d.key in before, max(DRAWN, wanted), rng)
-        if not drawn:
-            return []
-        best = optimist.optimistic(columns_of(drawn, problem.space.names), problem.objectives)
-        hopeful = np.flatnonzero(np.isfinite(best).all(axis=1))
-        chosen = weighed(best[hopeful], np.zeros(len(hopeful)), wanted, rng)
-        return [drawn[hopeful[row]] for row in chosen]
-
-    def _narrowed(self, at: int, turn: int) -> list[Design]:
-        """Designs of the rung below that may be good at the top, and a few by chance."""
-        rung, below = self._lower[at], self._lower[at - 1]
+    def _planned(self, rung: Rung, turn: int) -> list[Design]:
+        """Designs to evaluate at a lower rung in a round: of those of the level below the ones that
+        may be good at the top, and a few by chance."""
+        at = self._levels.index(rung.name)
         rng = np.random.default_rng([self.history.seed, turn, at])
         before = self._quota(rung, turn - 1)
-        climbed = {trial.design.key for trial in self.history.ended(rung.name)[:before]}
-        results = self.history.results(below.name)
-        designs = [design for design in results.designs if design.key not in climbed]
+        wanted = self._quota(rung, turn) - before
+        if at == 0:
+            return self._by_chance(rung, turn, wanted, rng)
+        designs = self._climbing(at, turn, before, rng)
         scaling = self._scaled()
         if not designs or scaling is None:
             return []
-        wanted = min(self._quota(rung, turn) - before, len(designs))
         losses, broken = scaling.judged(self._optimistic(designs, at, turn))
-        chosen = weighed(losses, broken, wanted, rng)
-        return [designs[row] for row in chosen]
+        return [designs[row] for row in weighed(losses, broken, min(wanted, len(designs)), rng)]
+
+    def _climbing(self, at: int, turn: int, before: int, rng: np.random.Generator) -> list[Design]:
+        """Designs of the level below that a rung had not seen before this round."""
+        rung, below = self._levels[at], self._levels[at - 1]
+        seen = {design.key for design in self.history.known(rung)[:before]}
+        if below == PRIOR and self._prior is not None:
+            results = self.history.results(self.top, turn * ROUND)
+            return self._prior.drawn(lambda design: design.key in seen, results, rng)
+        designs = self.history.results(below).designs
+        return [design for design in designs if design.key not in seen]
+
+    def _by_chance(
+        self, rung: Rung, turn: int, wanted: int, rng: np.random.Generator
+    ) -> list[Design]:
+        """New to every rung: at first from the whole space, later half of them near the front."""
+        before = {d.key for d in self.history.known(rung.name)[: self._quota(rung, turn - 1)]}
+        near = beside(self.history.results(self.top, turn * ROUND), self.problem.space, rng)
+        near = [near[row] for row in rng.permutation(len(near)) if near[row].key not in before]
+        far = unseen(self.problem.space, lambda design: design.key in before, wanted, rng)
+        return [*near[: wanted // 2], *far]
 
     def _optimistic(self, designs: Sequence[Design], at: int, turn: int) -> Floats:
-        """Outputs at the top that designs of the rung below may have with some luck: what each
-        rung from here on adds, as far as it is known. (designs, outputs)"""
-        mean = self._outputs(designs, self._lower[at - 1].name)
+        """Outputs at the top that designs of the level below may have with some luck: what each
+        level from here on adds, as far as it is known. (designs, outputs)"""
+        levels = self._levels
+        mean = self._outputs(designs, levels[at - 1])
         variance = np.zeros_like(mean)
-        rungs = [*self._lower, self.problem.rungs[-1]]
-        for step in range(at, len(rungs)):
-            rung = rungs[step]
-            top = rung.name == self.top
-            first = turn * ROUND if top else self._quota(rung, turn - 1)
-            knowledge = self._knowledge(step, first)
+        for step in range(at, len(levels)):
+            knowledge = self._knowledge(step, self._first(step, turn))
             if knowledge is not None:
                 mean, deviation = knowledge.moments(self._inputs(designs, mean))
                 variance += deviation**2
         scaling = self._scaled()
         return mean if scaling is None else scaling.lucky(mean, np.sqrt(variance))
 
+    def _first(self, level: int, turn: int) -> int:
+        """How many evaluations at a level a round's plan is made from."""
+        name = self._levels[level]
+        if name == self.top:
+            return turn * ROUND
+        return self._quota(next(rung for rung in self._lower if rung.name == name), turn - 1)
+
     def _dear(self) -> Design | None:
-        """What to evaluate at the top, of what the rung below knows."""
-        below = self._lower[-1]
-        results, scaling = self.history.results(below.name), self._scaled()
-        pool = [d for d in results.designs if not self.history.knows(d, self.top)]
+        """What to evaluate at the top, of what the level below knows."""
+        at, rng, scaling = len(self._levels) - 1, self.history.rng(), self._scaled()
+        below = self._levels[at - 1]
+        if below == PRIOR and self._prior is not None:
+            results = self.history.results(self.top)
+            pool = self._prior.drawn(lambda d: self.history.knows(d, self.top), results, rng)
+        else:
+            designs = self.history.results(below).designs
+            pool = [design for design in designs if not self.history.knows(design, self.top)]
         if not pool or scaling is None:
             return None
-        rng = self.history.rng()
-        at = len(self._lower)
-        outputs = self._outputs(pool, below.name)
+        outputs, count = self._outputs(pool, below), self.history.count(self.top)
         knowledge = self._knowledge(at, None)
-        if knowledge is None or len(knowledge.data.inputs) < len(self.problem.objectives) + 2:
+        if below == PRIOR and count < first_designs(self.problem) and count % 2:
+            return pool[int(rng.integers(len(pool)))]
+        if knowledge is None or count < self._least_known(below):
             return pool[weighed(*scaling.judged(outputs), 1, rng)[0]]
         inputs = self._inputs(pool, outputs)
-        running = [d for d in self.history.running(self.top) if self._seen(d, below.name)]
-        known = self._inputs(running, self._outputs(running, below.name))
+        running = [d for d in self.history.running(self.top) if self._seen(d, below)]
+        known = self._inputs(running, self._outputs(running, below))
         return pool[knowledge.best(inputs, known, int(rng.integers(1 << 31)))]
+
+    def _least_known(self, below: str) -> int:
+        """Evaluations at the top before what it adds is learned; where it is to be learned of what
+        is merely expected, half of them are drawn by chance."""
+        return first_designs(self.problem) if below == PRIOR else len(self.problem.objectives) + 2
 
     def _beyond(self) -> Suggestion | None:
         """Where nothing waits for the top: the next design to climb at any rung."""
@@ -199,7 +232,7 @@ class LadderSearch(Remembering):
             for design in self.history.results(rungs[at - 1].name).designs:
                 if not self.history.knows(design, rungs[at].name):
                     return Suggestion(design, rungs[at].name, "narrow")
-        name = rungs[0].name
+        name = rungs[0].name if rungs else self.top
         new = unseen(
             self.problem.space, lambda d: self.history.knows(d, name), 1, self.history.rng()
         )
@@ -209,35 +242,42 @@ class LadderSearch(Remembering):
         return None
 
     def _scaled(self) -> Scaling | None:
-        """From the first designs screened; None before there are two."""
-        rung = self._lower[0]
+        """From what is expected, or from the first designs screened; None before there are two."""
         if self._scaling is None:
-            rows = self.history.figures(rung.name, self._quota(rung, 0))
+            if self._prior is not None:
+                rows = self._prior.known_rows()
+            else:
+                rung = self._lower[0]
+                rows = self.history.figures(rung.name, self._quota(rung, 0))
             self._scaling = Scaling.of(self.problem, rows) if len(rows) > 1 else None
         return self._scaling
 
-    def _seen(self, design: Design, fidelity: str) -> bool:
-        trial = self.history.outcome(design, fidelity)
+    def _seen(self, design: Design, level: str) -> bool:
+        if level == PRIOR and self._prior is not None:
+            return self._prior.able([design])[0]
+        trial = self.history.outcome(design, level)
         return trial is not None and self.history.usable(trial)
 
-    def _outputs(self, designs: Sequence[Design], fidelity: str) -> Floats:
-        """What a rung says of designs: (designs, outputs)."""
+    def _outputs(self, designs: Sequence[Design], level: str) -> Floats:
+        """What a level says of designs: (designs, outputs)."""
         scaling = self._scaled()
-        trials = [self.history.outcome(design, fidelity) for design in designs]
-        rows = [trial.outcome.figures for trial in trials if trial and trial.outcome]
-        return scaling.outputs(rows) if scaling else np.empty((0, 0))
+        if scaling is None:
+            return np.empty((0, 0))
+        if level == PRIOR and self._prior is not None:
+            return scaling.outputs(self._prior.rows(designs))
+        trials = [self.history.outcome(design, level) for design in designs]
+        return scaling.outputs([t.outcome.figures for t in trials if t and t.outcome])
 
     def _inputs(self, designs: Sequence[Design], outputs: Floats) -> Floats:
-        """Features of designs and, scaled, what the rung below says of them."""
+        """Features of designs and, scaled, what the level below says of them."""
         scaling = self._scaled()
         features = self.problem.space.features(designs)
         return features if scaling is None else np.hstack([features, scaling.unit(outputs)])
 
     def _knowledge(self, at: int, first: int | None) -> Knowledge | None:
-        """What a rung adds to the one below, from the first so many trials that ended there (None:
+        """What a level adds to the one below, from the first so many trials that ended there (None:
         all); None while too little is known."""
-        rungs, scaling = [*self._lower, self.problem.rungs[-1]], self._scaled()
-        rung, below = rungs[at].name, rungs[at - 1].name
+        rung, below, scaling = self._levels[at], self._levels[at - 1], self._scaled()
         ended = [t for t in self.history.ended(rung)[:first] if self._seen(t.design, below)]
         ended = ended if rung == self.top else ended[-LEARNED:]
         done = [trial.design for trial in ended if self.history.usable(trial)]

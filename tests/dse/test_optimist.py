@@ -174,6 +174,20 @@ def test_average_power_has_none_and_says_what_has(
         optimist.optimistic(columns_of(drawn(optimist, 0), optimist.designs.names), [asked])
 
 
+def test_average_power_is_expected_though_nothing_bounds_it(optimists: Optimists) -> None:
+    for optimist in optimists.values():
+        columns = columns_of(drawn(optimist, 4, 6), optimist.designs.names)
+        expected = optimist.expected(columns, ["power_w", "energy_j", "latency_s"])
+        objectives = [read_objective("energy_j"), read_objective("latency_s")]
+        least = optimist.optimistic(columns, objectives)
+        assert expected is not None
+        able = np.isfinite(least).all(axis=1)
+        assert np.array_equal(np.isnan(expected).any(axis=1), ~able)
+        assert expected[able, 1:] == pytest.approx(least[able])
+        assert expected[able, 0] == pytest.approx(least[able, 0] / least[able, 1])
+        assert optimist.expected(columns, ["noc.flows"]) is None
+
+
 def test_the_wrong_way_has_none(optimists: Optimists) -> None:
     optimist = optimists["decode"]
     assert optimist.proven(read_objective("max:latency_s")) is not None

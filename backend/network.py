@@ -283,8 +283,10 @@ def _busiest_s(fabric: Fabric, flows: Flows) -> float:
 
 def _squeezed(sources: Integers, targets: Integers) -> tuple[Integers, Integers, Integers]:
     """The coordinates that occur, and both arrays as places among them."""
-    known, places = np.unique(np.concatenate([sources, targets]), return_inverse=True)
-    return known, places[: len(sources)], places[len(sources) :]
+    occurs = np.zeros(1 + max(int(sources.max()), int(targets.max())), np.bool_)
+    occurs[sources] = occurs[targets] = True
+    places = np.cumsum(occurs) - 1
+    return np.flatnonzero(occurs), places[sources], places[targets]
 
 
 def _slowest_between(bandwidths: Floats, places: Integers) -> Floats:

@@ -173,10 +173,10 @@ def top_names(node: ast.stmt) -> list[str]:
 
 
 def scripts_beside(path: Path) -> set[str]:
-    """What a benchmark, which is run as a script, may import of its own folder."""
+    """What a benchmark or an example, which are run as scripts, may import of their own folder."""
     return (
         {other.stem for other in path.parent.glob("*.py")}
-        if folder_of(path) == "benchmarks"
+        if folder_of(path) in ("benchmarks", "examples")
         else set()
     )
 

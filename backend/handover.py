@@ -247,6 +247,20 @@ def _on_wafer(
     return found
 
 
+def straight_flows(
+    program: Program, pieces: Mapping[str, PieceCosts], transfer: Transfer
+) -> list[tuple[Rectangle, Flows]]:
+    """What each replica passes at a crossing where it stays on its wafer, by its source's place;
+    rows count from the top of that wafer. Where every flow stays in its row or column, those of one
+    line alone: the others are alike."""
+    block = passed_block(program, pieces, transfer)
+    on_wafer = [(a, b) for a, b in _pairs(program, transfer) if a.island == b.island]
+    return [
+        (a, _one_line(_flows(program, replace(a, island=0), replace(b, island=0), block)))
+        for a, b in on_wafer
+    ]
+
+
 def _ends_together_s(
     fabric: Fabric, joined: Sequence[Flows], network: "FlitNetwork | None"
 ) -> list[float]:

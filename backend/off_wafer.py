@@ -37,6 +37,13 @@ def waiting_s(program: Program, graph: Graph, working_s: float) -> float:
     return float(each) - working_s
 
 
+def stream_s(program: Program, graph: Graph) -> float:
+    """Seconds that the stream of a run of a graph takes by itself."""
+    bytes_ = streamed(graph)
+    way, sharing = _way(program), stages_of_a_wafer(program)
+    return float(piece_s(way, 0.0, bytes_.coming, bytes_.leaving, sharing))
+
+
 def unhidden_s(program: Program) -> float:
     """Seconds that nothing hides: the first weights of a step, and its last gradients."""
     graphs = [

@@ -1,8 +1,8 @@
 """An evaluation as a trace: who works on what, when, in one step of the first replica.
 
 Every task of every stage is a slice. What a stage does within a task is drawn once for each of its
-visits, in its first micro-batch: operators on the cores, messages on the network. Counters hold the
-power of all stages and the memory of each stage's fullest core.
+visits, in its first micro-batch: operators on the cores, messages on the network, what memories
+bring. Counters hold the power of all stages and the memory of each stage's fullest core.
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,17 @@ import numpy as np
 
 from ..ir.graph import Op
 from ..ir.program import CoreMemory, Visit
-from ..ir.trace import MEMORY, TASKS, Sample, Slice, Trace
+from ..ir.trace import MEMORY, TASKS, Arrow, Sample, Slice, Trace
+from .blocks import MESH_AXES, Blocks, axes_of
 from .cost import OpCost
 from .evaluate import Evaluation
+from .extents import extent
 from .fluid import Span
+from .off_wafer import stream_s
 from .schedule import Timeline
 
 MOST_TASKS = 20_000
-CORES, NETWORK = "cores", "network"
+CORES, NETWORK, BROUGHT = "cores", "network", "memory"
 LINKS, REPLICAS, SYSTEM = "between stages", "between replicas", "system"
 
 
@@ -30,7 +33,8 @@ def trace(evaluation: Evaluation) -> Trace:
     left_out = tracks.timeline.starts_s.size - len(tracks.shown)
     notes = (f"the last {left_out:,} tasks of stages are not drawn",) if left_out > 0 else ()
     slices = (*tracks.tasks(), *tracks.operators(), *tracks.passing(), *tracks.exposed())
-    return Trace(slices, (*tracks.power(), *tracks.memory()), notes)
+    arrows = tuple(tracks.arrows())
+    return Trace(slices, (*tracks.power(), *tracks.memory()), notes, arrows)
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,15 @@ class _Tracks:
 
     def tasks(self) -> Iterator[Slice]:
         """Every task that is drawn."""
-        for task in self.shown:
-            way = "backward" if task.backward else "forward"
-            chunk = f", chunk {task.chunk}" if self.chunks > 1 else ""
-            name = f"{way} {task.microbatch}{chunk}"
-            details = {"way": way, "micro-batch": task.microbatch, "chunk": task.chunk}
-            seconds = task.end_s - task.start_s
-            yield Slice(self.names[task.stage], TASKS, name, task.start_s, seconds, details)
+        return map(self._task, self.shown)
+
+    def _task(self, task: _Task) -> Slice:
+        way = _way(task.backward)
+        chunk = f", chunk {task.chunk}" if self.chunks > 1 else ""
+        name = f"{way} {task.microbatch}{chunk}"
+        details = {"way": way, "micro-batch": task.microbatch, "chunk": task.chunk}
+        seconds = task.end_s - task.start_s
+        return Slice(self.names[task.stage], TASKS, name, task.start_s, seconds, details)
 
     def operators(self) -> Iterator[Slice]:
         """What each visit of a stage consists of, in its first micro-batch, and each update."""
@@ -125,11 +131,23 @@ class _Tracks:
             each_s = sum(parts.values()) / count
             if each_s == 0:
                 continue
+            brought_s = min(self._brought_s(visit.stage, call), each_s)
+            if brought_s:
+                name = f"{body} from {self.evaluation.timing.memory}"
+                yield Slice(group, BROUGHT, name, start_s, brought_s)
             yield from self._graph(group, body, start_s, each_s)
             if count > 1:
                 name = f"{body}, {count - 1} more"
-                yield Slice(group, CORES, name, start_s + each_s, (count - 1) * each_s)
+                for track in (CORES, BROUGHT) if brought_s else (CORES,):
+                    yield Slice(group, track, name, start_s + each_s, (count - 1) * each_s)
             start_s += count * each_s
+
+    def _brought_s(self, stage: int, call: Op) -> float:
+        """Seconds in which a memory serves one run of a call's graph."""
+        timing, program = self.evaluation.timing, self.evaluation.program
+        if program.mapping.streaming:
+            return stream_s(program, program.graphs[call.text("body")].graph)
+        return timing.in_dram.run_s(stage, call) if timing.in_dram is not None else 0.0
 
     def _graph(self, group: str, body: str, start_s: float, most_s: float) -> Iterator[Slice]:
         """The operators of a graph, within `most_s`: replicas may share an optimizer's work."""
@@ -138,12 +156,14 @@ class _Tracks:
         scale = min(scale, most_s / max(run.cycles, 1e-30))
         lanes: list[float] = []
         energies = self.evaluation.graph_energies[body]
+        blocks = Blocks(timing.pieces[body].mapped, self.evaluation.program.mesh.sizes)
         for cost, span, energy in zip(timing.pieces[body].costs, run.spans, energies, strict=True):
             seconds = (span.end - span.start) * scale
             if seconds <= 0:
                 continue
             track, begin_s = CORES, start_s + span.start * scale
-            details = self._details(cost, span) | {"energy_j": sum(energy.values())}
+            details = self._details(cost, span) | _collective(cost.op, blocks)
+            details["energy_j"] = sum(energy.values())
             if float(cost.network_cycles) > 0 and not cost.stepped:
                 track = _lane(lanes, begin_s, begin_s + seconds)
             name = cost.op.path.rpartition(".")[2] or cost.op.result
@@ -167,20 +187,41 @@ class _Tracks:
 
     def passing(self) -> Iterator[Slice]:
         """Hidden states on their way between stages."""
+        return (passed for _, passed in self._passages)
+
+    @cached_property
+    def _passages(self) -> list[tuple[_Task, Slice]]:
+        """What is handed over, behind the task that made it."""
         sent = {(h.source, h.way): h for h in self.evaluation.timing.handovers}
-        last = len(self.names) * self.chunks - 1
+        found: list[tuple[_Task, Slice]] = []
         free_s: dict[str, float] = {}
         for task in sorted(self.shown, key=lambda task: task.end_s):
-            part = task.chunk * len(self.names) + task.stage
             handover = sent.get((task.stage, _way(task.backward)))
-            if handover is None or part == (0 if task.backward else last):
+            if handover is None or self._next_part(task) is None:
                 continue
             track = f"{_way(task.backward)} from stage {task.stage}"
             start_s = max(task.end_s, free_s.get(track, 0.0))
             free_s[track] = start_s + handover.seconds
             details = {"chunk": task.chunk, "to stage": handover.target}
             name = f"micro-batch {task.microbatch}"
-            yield Slice(LINKS, track, name, start_s, handover.seconds, details)
+            found.append((task, Slice(LINKS, track, name, start_s, handover.seconds, details)))
+        return found
+
+    def _next_part(self, task: _Task) -> tuple[int, int] | None:
+        """The stage and the chunk that a micro-batch goes to after a task; None at its end."""
+        part = task.chunk * len(self.names) + task.stage + (-1 if task.backward else 1)
+        if not 0 <= part < len(self.names) * self.chunks:
+            return None
+        return part % len(self.names), part // len(self.names)
+
+    def arrows(self) -> Iterator[Arrow]:
+        """From a task to what it hands over, and from there to the task that takes it."""
+        tasks = {(t.stage, t.chunk, t.microbatch, t.backward): t for t in self.shown}
+        for task, passed in self._passages:
+            target = self._next_part(task)
+            taker = target and tasks.get((*target, task.microbatch, task.backward))
+            if taker:
+                yield Arrow(passed.name, (self._task(task), passed, self._task(taker)))
 
     def exposed(self) -> Iterator[Slice]:
         """What nothing hides: before the first micro-batch, and behind the last one."""
@@ -260,6 +301,21 @@ class _Tracks:
             if memory is not None:
                 share = waiting[at] / int(most[at])
                 yield Sample(self.names[at], MEMORY, moment, _held(memory, share))
+
+
+def _collective(op: Op, blocks: Blocks) -> dict[str, str | int | float]:
+    """Of a collective along axes: what each member gives, and how many links every line has."""
+    if "axes" not in op.attributes:
+        return {}
+    found: dict[str, str | int | float] = {
+        "bytes of a member": sum(float(blocks.bytes(name)) for name in op.operands)
+    }
+    for direction, axes in MESH_AXES.items():
+        members = int(extent((axis for axis in axes_of(op) if axis in axes), blocks.sizes))
+        if members > 1:
+            found[f"members along {direction}"] = members
+            found[f"links along {direction}"] = members - 1
+    return found
 
 
 def _way(backward: bool) -> str:

@@ -6,6 +6,7 @@ from ..ir.floor import floor_of
 from ..ir.hardware import Edge, Hardware, Wafer
 from ..ir.program import Stage
 from ..ir.wafer_map import Passage, Region, Unit, WaferMap
+from .border_map import borders
 from .evaluate import Evaluation
 
 EDGE = 0.04
@@ -30,6 +31,7 @@ def wafer_map(evaluation: Evaluation) -> WaferMap:
         dead_cores=() if floor.switched else tuple(_dead_cores(wafer)),
         regions=tuple(region for at, stage in stages for region in _regions(evaluation, at, stage)),
         passages=tuple(_passages(evaluation)),
+        borders=tuple(borders(evaluation)),
     )
 
 
@@ -116,7 +118,15 @@ def _passages(evaluation: Evaluation) -> Iterator[Passage]:
     sent = {(t.source, t.target, t.way): t.bytes for t in program.transfers}
     for handover in evaluation.timing.handovers:
         bytes_ = sent.get((handover.source, handover.target, handover.way), 0)
+        often = program.microbatches * handover.crossings
+        moving_s = often * (handover.seconds - handover.software_s)
         for replica in range(program.mapping.dp):
             yield Passage(
-                handover.source, handover.target, replica, handover.way, handover.seconds, bytes_
+                handover.source,
+                handover.target,
+                replica,
+                handover.way,
+                handover.seconds,
+                bytes_,
+                moving_s / evaluation.timing.latency_s,
             )

@@ -157,6 +157,7 @@ def drawings(program: Program, result: Result, claims: Sequence[str] = ()) -> di
     What happens within the step is drawn at `bound` where the result is, else at `fluid`.
     """
     from ..backend.evaluate import Evaluation
+    from ..backend.roofline import roofline
     from ..backend.tracks import trace
     from ..backend.wafer_map import wafer_map
     from ..report.html.page import page
@@ -166,7 +167,7 @@ def drawings(program: Program, result: Result, claims: Sequence[str] = ()) -> di
     drawn = Evaluation(program, "bound" if result.fidelity == "bound" else "fluid")
     steps = trace(drawn)
     return {
-        "report.html": page(result, wafer_map(drawn), steps, claims),
+        "report.html": page(result, wafer_map(drawn), steps, claims, roofline(drawn)),
         "trace.json": print_chrome(steps, headline(result)),
     }
 

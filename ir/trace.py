@@ -34,6 +34,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Arrow:
+    """What goes from the beginning of one slice to that of the next, and so on."""
+
+    name: str
+    through: tuple[Slice, ...]
+    """At least two, in the order in which they begin."""
+
+
+@dataclass(frozen=True)
 class Trace:
     """A step as it runs on the first replica."""
 
@@ -41,3 +50,4 @@ class Trace:
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
     """What is left out, in words."""
+    arrows: tuple[Arrow, ...] = ()

@@ -37,6 +37,8 @@ class Passage:
     way: str
     seconds: float
     bytes: int
+    busy: float = 0.0
+    """Share of the step in which something is on its way."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,32 @@ class Unit:
     rows: float
     columns: float
     dead: bool = False
+
+
+@dataclass(frozen=True)
+class Border:
+    """The links between two neighbouring dies, or blocks of cores, that anything is known to go
+    over: a line that is `length` cores long, down from a place where it is vertical, else to the
+    right; the part of it that lies within stages, where one does. Shares are of the step, and of
+    the busiest link at most."""
+
+    island: int
+    row: int
+    column: int
+    length: int
+    vertical: bool
+    links: int
+    """In each direction, of that line."""
+    collectives: float
+    """Share in which it carries messages within a stage, as the busiest link of the stage in that
+    direction does."""
+    handovers: float
+    """Share in which it carries what stages hand over, by their routes."""
+    between: str
+
+    @property
+    def busy(self) -> float:
+        return self.collectives + self.handovers
 
 
 @dataclass(frozen=True)
@@ -69,3 +97,4 @@ class WaferMap:
     dead_cores: tuple[tuple[int, int], ...]
     regions: tuple[Region, ...]
     passages: tuple[Passage, ...]
+    borders: tuple[Border, ...] = ()

@@ -18,8 +18,12 @@ LEFT_OUT = (
     "limits",
     "published",
 )
-UNITS = {"bytes": "bytes", "s": "s", "w": "W", "j": "J", "flops": "FLOP/s"}
-"""What a key is in, by its last word."""
+UNITS = {"bytes": "bytes", "s": "s", "w": "W", "j": "J", "hz": "Hz", "flops": "FLOP"}
+"""What a key is in, by its last word; parts of a figure are in what the figure is in."""
+RATES = {"peak_flops": "FLOP/s", "energy": "J"}
+"""What a key is in that no last word says."""
+SHARES = ("mfu", "utilization", "yield")
+"""Figures of nothing, shown as per cent."""
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,16 +93,28 @@ def _lines(made: Mapping[str, Any], names: tuple[str, str]) -> Iterator[str]:
 
 def _row(pair: Mapping[str, Any]) -> tuple[str, str, str, str]:
     key = pair["key"]
-    words = key.rpartition(".")[2].split("_")
-    unit = "" if "per" in words else UNITS.get(words[-1], "")
+    unit = _unit(key)
     return key, _shown(pair["before"], unit), _shown(pair["after"], unit), _change(pair)
+
+
+def _unit(key: str) -> str:
+    """Of a key, or of the nearest that it is a part of."""
+    for part in reversed(key.split(".")):
+        words = part.split("_")
+        if part in RATES:
+            return RATES[part]
+        if words[-1] in SHARES:
+            return "%"
+        if words[-1] in UNITS and "per" not in words:
+            return UNITS[words[-1]]
+    return ""
 
 
 def _shown(value: Any, unit: str) -> str:
     if value is None:
         return "-"
     if isinstance(value, int | float) and not isinstance(value, bool) and unit:
-        return in_unit(value, unit)
+        return percent(value) if unit == "%" else in_unit(value, unit)
     if isinstance(value, float):
         return three_digits(value)
     if isinstance(value, int) and not isinstance(value, bool):

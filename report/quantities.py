@@ -51,7 +51,7 @@ def in_unit(value: float, unit: str) -> str:
     """A value in a named unit: bytes, SI units with a prefix, cores in full, the rest as it is."""
     if unit in ("B", "bytes"):
         return size(value)
-    if unit in ("s", "W", "J", "FLOP/s", "B/s"):
+    if unit in ("s", "W", "J", "Hz", "FLOP", "FLOP/s", "B/s"):
         return si(value, unit)
     if unit == "cores":
         return f"{count(value)} cores"

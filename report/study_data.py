@@ -93,17 +93,31 @@ class StudyHead:
         return ", ".join(f"{name}={self.value(name, values[name])}" for name in ordered)
 
 
-def figure_text(name: str, value: float) -> str:
-    """A figure of the report with the unit that its name ends in."""
+def unit_of(name: str) -> str:
+    """The unit that the name of a figure ends in; empty where it ends in none."""
     plain = name.rpartition("/")[2].rpartition(".")[2]
     if plain.endswith("_bytes"):
-        return size(value)
+        return "B"
     if plain.endswith("_mm2"):
-        return f"{three_digits(value)} mm2"
-    for suffix, unit in _SUFFIXES.items():
-        if plain.endswith(suffix) and "_per_" not in plain:
-            return si(value, unit)
-    return three_digits(value)
+        return "mm2"
+    return next(
+        (
+            unit
+            for suffix, unit in _SUFFIXES.items()
+            if plain.endswith(suffix) and "_per_" not in plain
+        ),
+        "",
+    )
+
+
+def figure_text(name: str, value: float) -> str:
+    """A figure of the report with the unit that its name ends in."""
+    unit = unit_of(name)
+    if unit == "B":
+        return size(value)
+    if unit in ("mm2", ""):
+        return f"{three_digits(value)} {unit}".rstrip()
+    return si(value, unit)
 
 
 def duration(seconds: float) -> str:

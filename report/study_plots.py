@@ -6,7 +6,6 @@ a picture is drawn.
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,8 @@ import numpy as np
 
 from ..ir.errors import Location, UserError
 from .files import check_folder
-from .study_data import Goal, StudyHead, TrialRow
+from .study_axes import MOST_LINES, Cloud, Curve, direction, is_wide, parallel_axes, spread
+from .study_data import Goal, StudyHead
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,30 +23,7 @@ if TYPE_CHECKING:
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Told apart by colour-blind readers (Okabe and Ito, Color Universal Design, 2008)."""
 GREY = "#b8b8b8"
-WIDE = 20.0
-"""Figures that span more than this ratio are drawn on a logarithmic axis."""
-MOST_LINES = 400
-"""Lines of other designs in parallel coordinates."""
 DPI = 150
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Hypervolume as a share of the box between the best figures and the reference point, against
-    cost in evaluations at the top."""
-
-    label: str
-    evaluations: Sequence[float]
-    share: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """The evaluated designs of a study, and which are on its front."""
-
-    label: str
-    trials: Sequence[TrialRow]
-    best: frozenset[int]
 
 
 def draw_front(goals: Sequence[Goal], clouds: Sequence[Cloud]) -> "Figure":
@@ -107,9 +84,8 @@ def _draw_single(goal: Goal, clouds: Sequence[Cloud]) -> "Figure":
 def _scale(panel: "Axes", axis: str, goal: Goal, clouds: Sequence[Cloud]) -> None:
     """Label an axis, and make it logarithmic where the figures span much."""
     values = [trial.figures[goal.figure] for cloud in clouds for trial in cloud.trials]
-    arrow = "less is better" if goal.direction == "min" else "more is better"
-    getattr(panel, f"set_{axis}label")(f"{goal.figure} ({arrow})")
-    if values and min(values) > 0 and max(values) / min(values) > WIDE:
+    getattr(panel, f"set_{axis}label")(f"{goal.figure} ({direction(goal)})")
+    if is_wide(values):
         getattr(panel, f"set_{axis}scale")("log")
 
 
@@ -131,61 +107,23 @@ def draw_parallel(head: StudyHead, cloud: Cloud) -> "Figure":
     objective."""
     from matplotlib import colormaps
 
-    names = [name for name in head.parameters if any(name in t.values for t in cloud.trials)]
-    figure, ((panel,),) = _panels(1, 1, width=max(6.5, 1.3 * (len(names) + len(head.goals))))
-    table = np.array(
-        [
-            *(_places([trial.values.get(name) for trial in cloud.trials]) for name in names),
-            *(_places([t.figures[goal.figure] for t in cloud.trials]) for goal in head.goals),
-        ]
-    ).T
-    labels = [*names, *(goal.figure for goal in head.goals)]
+    axes = parallel_axes(head, cloud.trials)
+    figure, ((panel,),) = _panels(1, 1, width=max(6.5, 1.3 * len(axes)))
+    table = np.array([axis.places for axis in axes]).T
     chosen = np.array([trial.number in cloud.best for trial in cloud.trials], dtype=bool)
-    others = np.flatnonzero(~chosen)
-    for row in others[:: max(1, -(-len(others) // MOST_LINES))]:
+    for row in spread(np.flatnonzero(~chosen).tolist(), MOST_LINES):
         panel.plot(table[row], color=GREY, linewidth=0.5, alpha=0.5, zorder=1)
     for row in np.flatnonzero(chosen):
-        color = colormaps["viridis"](table[row, len(names)])
+        color = colormaps["viridis"](table[row, -len(head.goals)])
         panel.plot(table[row], color=color, linewidth=1.5, zorder=2)
-    panel.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
-    for at, (low, high) in enumerate(_ends(head, names, cloud.trials)):
+    panel.set_xticks(range(len(axes)), [axis.name for axis in axes], rotation=30, ha="right")
+    for at, axis in enumerate(axes):
         panel.axvline(at, color="black", linewidth=0.5, zorder=0)
-        panel.annotate(low, (at, -0.02), ha="center", va="top", fontsize="x-small")
-        panel.annotate(high, (at, 1.02), ha="center", va="bottom", fontsize="x-small")
+        panel.annotate(axis.low, (at, -0.02), ha="center", va="top", fontsize="x-small")
+        panel.annotate(axis.high, (at, 1.02), ha="center", va="bottom", fontsize="x-small")
     panel.set_ylim(-0.12, 1.12)
     panel.set_yticks([])
     return figure
-
-
-def _places(values: Sequence[Any]) -> "np.ndarray[Any, Any]":
-    """Where values lie from the least, 0, to the greatest, 1; by rank where they span much; nan,
-    a gap in the line, where there is none."""
-    known = sorted({value for value in values if value is not None})
-    if len(known) == 1:
-        return np.array([np.nan if value is None else 0.5 for value in values])
-    if isinstance(known[0], str) or (known[0] > 0 and known[-1] / known[0] > WIDE):
-        at = {value: rank / (len(known) - 1) for rank, value in enumerate(known)}
-        return np.array([at.get(value, np.nan) for value in values])
-    low, high = known[0], known[-1]
-    return np.array([np.nan if v is None else (v - low) / (high - low) for v in values])
-
-
-def _ends(
-    head: StudyHead, names: Sequence[str], trials: Sequence[TrialRow]
-) -> list[tuple[str, str]]:
-    """What the lower and the upper end of each axis stand for."""
-    found: list[tuple[str, str]] = []
-    for name in names:
-        known = sorted({t.values[name] for t in trials if name in t.values}, key=_order)
-        found.append((head.value(name, known[0]), head.value(name, known[-1])))
-    for goal in head.goals:
-        values = [trial.figures[goal.figure] for trial in trials]
-        found.append((f"{min(values):.3g}", f"{max(values):.3g}"))
-    return found
-
-
-def _order(value: float | str) -> tuple[bool, float | str]:
-    return isinstance(value, str), value
 
 
 def draw_importance(goals: Sequence[Goal], shares: Mapping[str, Sequence[float]]) -> "Figure":

@@ -56,40 +56,69 @@ class StudyStatus:
 def status_lines(status: StudyStatus) -> Iterator[str]:
     """The study, its trials by fidelity and state, what they took, the best of its front."""
     head = status.head
-    yield f"{head.name}: {head.strategy} on {head.hardware}, seed {head.seed}" + (
-        ", running" if status.running else ""
-    )
-    for workload in head.workloads:
-        yield f"  workload     {workload}"
-    yield f"  objectives   {', '.join(str(goal) for goal in head.goals)}"
-    if head.limits:
-        yield f"  constraints  {', '.join(head.limits)}"
-    yield from spent_lines(status)
-    if status.stopped and not status.running:
-        yield f"  stopped      {status.stopped}"
+    yield study_title(status)
+    for label, text in (*problem_rows(head), *spent_rows(status), *end_rows(status)):
+        yield _labelled(label, text)
     if not status.front:
-        yield "  front        none yet"
         return
-    share = (
-        "" if status.hypervolume is None else f"; hypervolume {three_digits(status.hypervolume)}"
-    )
-    yield f"  front        {_many(len(status.front), 'design')}{share}"
     yield ""
     yield from front_lines(head, status.front[:MOST_BEST])
     if len(status.front) > MOST_BEST:
         yield f"and {len(status.front) - MOST_BEST} more: wscc-dse pareto"
 
 
+def study_title(status: StudyStatus) -> str:
+    """Which study it is, and how it searches."""
+    head = status.head
+    running = ", running" if status.running else ""
+    return f"{head.name}: {head.strategy} on {head.hardware}, seed {head.seed}{running}"
+
+
+def problem_rows(head: StudyHead) -> Iterator[tuple[str, str]]:
+    """Labels, and what is searched for."""
+    for workload in head.workloads:
+        yield "workload", workload
+    yield "objectives", ", ".join(str(goal) for goal in head.goals)
+    if head.limits:
+        yield "constraints", ", ".join(head.limits)
+
+
 def spent_lines(status: StudyStatus) -> Iterator[str]:
+    """`spent_rows` as lines of the console."""
+    return (_labelled(label, text) for label, text in spent_rows(status))
+
+
+def spent_rows(status: StudyStatus) -> Iterator[tuple[str, str]]:
     """The budget, and what was spent of it at each fidelity."""
-    yield f"  budget       {status.head.budget}; spent {_spent(status)}"
+    yield "budget", f"{status.head.budget}; spent {spent_text(status)}"
     for fidelity in status.head.fidelities:
-        yield f"  {fidelity:<12} {_counts(status, fidelity)}"
+        yield fidelity, _counts(status, fidelity)
     if status.excluded:
-        yield f"  excluded     {count(status.excluded)} designs, proven not to be on the front"
+        yield "excluded", f"{count(status.excluded)} designs, proven not to be on the front"
 
 
-def _spent(status: StudyStatus) -> str:
+def end_rows(status: StudyStatus) -> Iterator[tuple[str, str]]:
+    """Why the search ended, and how large its front is."""
+    if status.stopped and not status.running:
+        yield "stopped", status.stopped
+    yield "front", front_text(status)
+
+
+def front_text(status: StudyStatus) -> str:
+    """How large the front is."""
+    if not status.front:
+        return "none yet"
+    volume = status.hypervolume
+    share = "" if volume is None else f"; hypervolume {three_digits(volume)}"
+    return f"{_many(len(status.front), 'design')}{share}"
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"  {label:<12} {text}"
+
+
+def spent_text(status: StudyStatus) -> str:
+    """What all evaluations took."""
     text = duration(sum(status.spent_s.values()))
     if status.evaluations is not None:
         text += f", as {three_digits(status.evaluations)} evaluations at the top"
@@ -111,7 +140,7 @@ def _many(number: int, what: str) -> str:
 
 def front_lines(head: StudyHead, front: Sequence[TrialRow]) -> Iterator[str]:
     """Designs beside their figures; what they have in common is said once."""
-    common = _common(front)
+    common = common_values(front)
     header = ("trial", *(goal.figure for goal in head.goals))
     rows = [
         (f"{t.number}", *(figure_text(g.figure, t.figures[g.figure]) for g in head.goals))
@@ -134,7 +163,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)) + "  "
 
 
-def _common(front: Sequence[TrialRow]) -> dict[str, float | str]:
+def common_values(front: Sequence[TrialRow]) -> dict[str, float | str]:
     """The values that all designs share; none of a single design."""
     if len(front) < 2:
         return {}

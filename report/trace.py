@@ -1,16 +1,28 @@
 """A trace in the Chrome trace event format, which Perfetto and chrome://tracing open.
 
-A group is a process, a track a thread, a sample a counter; times are microseconds. Format: "Trace
-Event Format", Google, sections on complete, counter and metadata events.
+A group is a process, a track a thread, a sample a counter, an arrow a flow; times are microseconds.
+Format: "Trace Event Format", Google, sections on complete, flow, counter and metadata events.
+
+Perfetto multiplies times by a thousand, cuts them to whole nanoseconds, and drops a slice that then
+reaches into the next one. So ends are rounded, not lengths.
 """
 
 import json
+import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from ..ir.trace import Trace
 
-US = 1e6
+NS = 1e9
+
+T = TypeVar("T")
+
+
+def microseconds(nanoseconds: int) -> float:
+    """What is cut to these nanoseconds when it is multiplied by a thousand."""
+    found = nanoseconds / 1000
+    return found if int(found * 1000) == nanoseconds else math.nextafter(found, math.inf)
 
 
 def to_chrome(trace: Trace, name: str) -> dict[str, Any]:
@@ -33,13 +45,18 @@ def print_chrome(trace: Trace, name: str) -> str:
 
 
 def _names(groups: list[str], tracks: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-    for at, group in enumerate(groups):
-        yield _metadata("process_name", at, 0, {"name": group})
-        yield _metadata("process_sort_index", at, 0, {"sort_index": at})
-    for at, (group, track) in enumerate(tracks):
-        pid = groups.index(group)
-        yield _metadata("thread_name", pid, at + 1, {"name": track})
-        yield _metadata("thread_sort_index", pid, at + 1, {"sort_index": at})
+    pids = _numbered(groups)
+    for group, pid in pids.items():
+        yield _metadata("process_name", pid, 0, {"name": group})
+        yield _metadata("process_sort_index", pid, 0, {"sort_index": pid})
+    for (group, track), tid in _numbered(tracks).items():
+        yield _metadata("thread_name", pids[group], tid, {"name": track})
+        yield _metadata("thread_sort_index", pids[group], tid, {"sort_index": tid})
+
+
+def _numbered(names: list[T]) -> dict[T, int]:
+    """From one: a process or thread of the number 0 is the system's idle one."""
+    return {name: at for at, name in enumerate(names, start=1)}
 
 
 def _metadata(name: str, pid: int, tid: int, args: dict[str, Any]) -> dict[str, Any]:
@@ -49,25 +66,38 @@ def _metadata(name: str, pid: int, tid: int, args: dict[str, Any]) -> dict[str, 
 def _work(
     trace: Trace, groups: list[str], tracks: list[tuple[str, str]]
 ) -> Iterator[dict[str, Any]]:
-    pids = {group: at for at, group in enumerate(groups)}
-    tids = {track: at + 1 for at, track in enumerate(tracks)}
+    pids, tids = _numbered(groups), _numbered(tracks)
     for each in trace.slices:
+        start = round(each.start_s * NS)
+        length = round((each.start_s + each.seconds) * NS) - start
         yield {
             "ph": "X",
             "name": each.name,
             "cat": each.track,
             "pid": pids[each.group],
             "tid": tids[each.group, each.track],
-            "ts": each.start_s * US,
-            "dur": each.seconds * US,
+            "ts": microseconds(start),
+            "dur": microseconds(length),
             "args": dict(each.details),
         }
+    for number, arrow in enumerate(trace.arrows):
+        phases = ["s", *"t" * (len(arrow.through) - 2), "f"]
+        for phase, each in zip(phases, arrow.through, strict=True):
+            yield {
+                "ph": phase,
+                "name": arrow.name,
+                "cat": "hand-over",
+                "id": number,
+                "pid": pids[each.group],
+                "tid": tids[each.group, each.track],
+                "ts": microseconds(round(each.start_s * NS)),
+            } | ({"bp": "e"} if phase == "f" else {})
     for sample in trace.samples:
         yield {
             "ph": "C",
             "name": sample.name,
             "pid": pids[sample.group],
             "tid": 0,
-            "ts": sample.at_s * US,
+            "ts": microseconds(round(sample.at_s * NS)),
             "args": dict(sample.figures),
         }

@@ -30,6 +30,7 @@ from .asked import (
     Engine,
     Enqueue,
     Export,
+    Page,
     Pareto,
     Plot,
     Retry,
@@ -59,6 +60,7 @@ VERBS = {
     "enqueue": "have a design of yours evaluated",
     "retry": "try again what failed",
     "export": "trials as CSV or Parquet, best designs as .wsc files",
+    "report": "one page: front, progress, what matters, best designs to download",
     "plot": "front, hypervolume against cost, parallel coordinates, importance",
     "compare": "studies with each other",
 }
@@ -345,6 +347,24 @@ def _read_export(values: argparse.Namespace) -> Export:
     return Export(study, read_talk(values), values.csv, values.parquet, values.wsc)
 
 
+def _report_parser() -> Parser:
+    parser = _verb("report")
+    parser.add_argument("-o", dest="directory", metavar="DIR", help="where study.html goes")
+    add_talk(parser)
+    return parser
+
+
+def _read_report(values: argparse.Namespace) -> Page:
+    study = _study(values, "report")
+    return Page(study, _directory(values, "report"), read_talk(values))
+
+
+def _directory(values: argparse.Namespace, verb: str) -> str:
+    if values.directory is None:
+        raise UserError(f"wscc-dse {verb}: -o DIR is missing")
+    return values.directory
+
+
 def _plot_parser() -> Parser:
     parser = _verb("plot")
     parser.add_argument("-o", dest="directory", metavar="DIR", help="where the pictures go")
@@ -354,9 +374,7 @@ def _plot_parser() -> Parser:
 
 def _read_plot(values: argparse.Namespace) -> Plot:
     study = _study(values, "plot")
-    if values.directory is None:
-        raise UserError("wscc-dse plot: -o DIR is missing")
-    return Plot(study, values.directory, read_talk(values))
+    return Plot(study, _directory(values, "plot"), read_talk(values))
 
 
 def _compare_parser() -> Parser:
@@ -383,6 +401,7 @@ _READERS: dict[str, tuple[Callable[[], Parser], _Reader]] = {
     "enqueue": (_enqueue_parser, _read_enqueue),
     "retry": (_retry_parser, _read_retry),
     "export": (_export_parser, _read_export),
+    "report": (_report_parser, _read_report),
     "plot": (_plot_parser, _read_plot),
     "compare": (_compare_parser, _read_compare),
 }

@@ -125,6 +125,15 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Page:
+    """`wscc-dse report STUDY -o DIR`."""
+
+    study: str
+    directory: str
+    talk: Talk
+
+
+@dataclass(frozen=True)
 class Compare:
     """`wscc-dse compare STUDY STUDY...`; `directory`: where a plot goes."""
 
@@ -133,6 +142,6 @@ class Compare:
     directory: str | None = None
 
 
-Reading = Status | Pareto | Show | Export | Plot | Compare
+Reading = Status | Pareto | Show | Export | Page | Plot | Compare
 Changing = Enqueue | Retry
 Asked = Search | Reading | Changing

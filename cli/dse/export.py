@@ -1,7 +1,9 @@
 """`wscc-dse export`: every trial as a table, the best designs as specs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from ...dse.trial import Trial
 from ...ir.errors import Location, UserError
 from ...ir.store import write_text
 from ...report.files import check_folder, save_files
@@ -47,6 +49,12 @@ def _write(path: str, text: str) -> None:
 def best_specs(study: Opened) -> dict[str, str]:
     """The designs of the front as specs by file name: the space with other defaults, and every
     file that it uses and that is not a shipped one."""
+    return specs_of(study, study.best)[1]
+
+
+def specs_of(study: Opened, trials: Sequence[Trial]) -> tuple[dict[int, str], dict[str, str]]:
+    """The designs of trials as specs: their file names by the trials' numbers, and texts by file
+    name. Raises UserError where the study's spec cannot be read any more."""
     from ...frontend.hardware.files import SHIPPED, read_text
     from .spec_text import units_of, value_text, with_defaults
 
@@ -57,13 +65,15 @@ def best_specs(study: Opened) -> dict[str, str]:
     shipped = spec.main not in files
     main = f"{spec.main}.wsc" if shipped else spec.main
     text = files.pop(main) if not shipped else dict(spec.shipped)[main]
+    names: dict[int, str] = {}
     found: dict[str, str] = {}
-    for trial in study.best:
+    for trial in trials:
         chosen = designs.bind(trial.design).parameters
         defaults = {
             name: value_text(value, units.get(name, Unit())) for name, value in chosen.items()
         }
         name = str(Path(main).with_name(f"{Path(main).stem}-{trial.number}.wsc"))
+        names[trial.number] = name
         found[name] = with_defaults(text, name, defaults)
     if found:
         changed = {
@@ -72,7 +82,7 @@ def best_specs(study: Opened) -> dict[str, str]:
             if name != main and read_text(SHIPPED / name) != text
         }
         found |= files | changed
-    return found
+    return names, found
 
 
 def save_specs(directory: str, specs: dict[str, str]) -> None:

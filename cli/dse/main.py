@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..main import command_line
 from .arguments import read_arguments
-from .asked import Asked, Compare, Enqueue, Export, Pareto, Plot, Retry, Search, Show, Status
+from .asked import Asked, Compare, Enqueue, Export, Page, Pareto, Plot, Retry, Search, Show, Status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +35,10 @@ def _carry_out(asked: Asked) -> int:
             from .export import export
 
             return export(asked)
+        case Page():
+            from .page import report
+
+            return report(asked)
         case Plot() | Compare():
             from . import plotting
 

@@ -10,9 +10,8 @@ from ...dse.design import Floats
 from ...dse.pareto import nondominated, reference_point
 from ...dse.trial import Trial
 from ...ir.errors import UserError
+from ...report.study_axes import Cloud, Curve
 from ...report.study_plots import (
-    Cloud,
-    Curve,
     draw_front,
     draw_hypervolume,
     draw_importance,
@@ -72,7 +71,7 @@ def _plot(asked: Plot) -> int:
             "hypervolume": draw_hypervolume([_curve(read, reference, box(read.worth, reference))]),
             "parallel": draw_parallel(head, cloud),
         }
-        shares, fidelity = _importance(read)
+        shares, fidelity = importance_of(study, read.trials)
         if shares:
             figures["importance"] = draw_importance(head.goals, shares)
         written = [str(path) for path in save_figures(asked.directory, figures)]
@@ -87,15 +86,16 @@ def _plot(asked: Plot) -> int:
     return 0
 
 
-def _importance(read: _Read) -> tuple[dict[str, list[float]], str]:
-    """Of the fidelity at which most designs were judged, the higher where equal; and its name."""
-    study, found = read.study, list[Trial]()
+def importance_of(study: Opened, trials: Sequence[Trial]) -> tuple[dict[str, list[float]], str]:
+    """The importance of parameters at the fidelity at which most designs were judged, the higher
+    where equal; and its name."""
+    found, at = list[Trial](), study.top
     for fidelity in study.store.info.rungs:
-        able = judged(read.trials, study.objectives, study.limits, fidelity)
-        found = able if len(able) >= len(found) else found
+        able = judged(trials, study.objectives, study.limits, fidelity)
+        found, at = (able, fidelity) if len(able) >= len(found) else (found, at)
     worth = losses_of(found, study.objectives)
     shares = importance([trial.design for trial in found], worth, study.head.parameters)
-    return {name: share.tolist() for name, share in shares.items()}, found[0].fidelity
+    return {name: share.tolist() for name, share in shares.items()}, at
 
 
 def _curve(read: _Read, reference: Floats, volume: float) -> Curve:

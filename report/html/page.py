@@ -4,25 +4,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...ir.result import Result, TriedFigures
+from ...ir.roofline import Roofline
 from ...ir.trace import Trace
 from ...ir.wafer_map import WaferMap
 from ..lines import headline, rows, shortage
 from ..quantities import percent, si, size, three_digits
+from .template import rendered
 
-PACKAGE = "wscc.report.html"
 MOST_TRIED = 200
-BOKEH = ("bokeh", "bokeh-widgets")
-"""Of its scripts, those that the plots need."""
 Cell = tuple[str, float | str]
 """What is shown, and what is sorted by."""
 
 
-def page(result: Result, wafer: WaferMap, trace: Trace, claims: Sequence[str] = ()) -> str:
+def page(
+    result: Result,
+    wafer: WaferMap,
+    trace: Trace,
+    claims: Sequence[str] = (),
+    roofline: Roofline | None = None,
+) -> str:
     """The text of report.html: self-contained, no request leaves it. `claims` are what
     `--explain` says."""
-    from bokeh.embed import components
-
     from .bars import memory, operators, shares
+    from .roofline import roofline_plot
     from .timeline import timeline
     from .wafers import wafers
 
@@ -33,49 +37,20 @@ def page(result: Result, wafer: WaferMap, trace: Trace, claims: Sequence[str] = 
     plots["wafers"] = wafers(wafer)
     if result.operators:
         plots["operators"] = operators(result)
-    script, drawn = components(plots)
-    return _template().render(
+    if roofline is not None and roofline.points:
+        plots["roofline"] = roofline_plot(roofline, result.hardware.device)
+    return rendered(
+        "page.html",
+        plots,
         title=headline(result),
-        result=result,
         cards=_cards(result),
         rows=list(rows(result)),
         claims=claims,
         shortages=[(shortage(each), each.changes) for each in result.infeasible],
         notes=[*result.limits, *trace.notes, *_map_notes(wafer)],
-        tried=[_tried(each) for each in result.tried[:MOST_TRIED]],
-        tried_heads=TRIED_HEADS,
+        **_strategies(result.tried[:MOST_TRIED]),
         dropped=result.dropped,
-        scripts=_scripts(),
-        script=script,
-        plots=drawn,
     )
-
-
-def _scripts() -> list[str]:
-    """Bokeh's own, whole, without the line that has it announce itself on the console."""
-    from bokeh.resources import Resources
-
-    raw = Resources(mode="inline", components=list(BOKEH)).js_raw
-    return [script for script in raw if not script.startswith("Bokeh.set_log_level")]
-
-
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    found = Environment(
-        loader=PackageLoader(PACKAGE, "."),
-        autoescape=select_autoescape(),
-        undefined=StrictUndefined,
-    )
-    found.filters["trusted"] = _trusted
-    return found.get_template("page.html")
-
-
-def _trusted(text: str) -> Any:
-    """Of Bokeh: markup that is not escaped."""
-    from markupsafe import Markup
-
-    return Markup(text)
 
 
 def _cards(result: Result) -> list[tuple[str, str, str]]:
@@ -102,17 +77,40 @@ def _cards(result: Result) -> list[tuple[str, str, str]]:
 
 
 def _map_notes(wafer: WaferMap) -> list[str]:
-    from .wafers import MOST_ISLANDS
+    from .links import MOST_BORDERS
+    from .places import MOST_ISLANDS
 
-    if wafer.islands <= MOST_ISLANDS:
-        return []
-    return [f"of {wafer.islands:,} {wafer.kind}s the first {MOST_ISLANDS} are drawn"]
+    notes: list[str] = []
+    if wafer.islands > MOST_ISLANDS:
+        notes.append(f"of {wafer.islands:,} {wafer.kind}s the first {MOST_ISLANDS} are drawn")
+    if len(wafer.borders) > MOST_BORDERS:
+        known = f"of {len(wafer.borders):,} borders of dies with traffic"
+        notes.append(f"{known} the {MOST_BORDERS:,} busiest are drawn")
+    return notes
 
 
 TRIED_HEADS = (
     *("replicas", "stages", "experts over", "region", "layout", "heads in", "micro-batch"),
     *("chunks", "recompute", "ZeRO", "weights", "bound", "core holds", "outcome"),
 )
+
+
+def _strategies(tried: Sequence[TriedFigures]) -> dict[str, Any]:
+    """The table of strategies: what they differ in, and what became of each; what all have in
+    common is said once."""
+    rows = [_tried(each) for each in tried]
+    last = len(TRIED_HEADS) - 1
+    shown = [
+        at
+        for at in range(len(TRIED_HEADS))
+        if at == last or len(rows) < 2 or len({row[at] for row in rows}) > 1
+    ]
+    common = {TRIED_HEADS[at]: rows[0][at][0] for at in range(last) if at not in shown}
+    return {
+        "tried": [[row[at] for at in shown] for row in rows],
+        "tried_heads": [TRIED_HEADS[at] for at in shown],
+        "tried_common": ", ".join(f"{head} {text}" for head, text in common.items()),
+    }
 
 
 def _tried(tried: TriedFigures) -> list[Cell]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from bokeh.models import ColumnDataSource, HoverTool
 
 from ...ir.trace import TASKS, Slice, Trace
@@ -28,8 +29,8 @@ def timeline(trace: Trace) -> Any:
             source=ColumnDataSource(
                 {
                     "stage": [each.group.partition(":")[0] for each in chosen],
-                    "left": [factor * each.start_s for each in chosen],
-                    "right": [factor * (each.start_s + each.seconds) for each in chosen],
+                    "left": np.array([factor * each.start_s for each in chosen]),
+                    "right": np.array([factor * (s.start_s + s.seconds) for s in chosen]),
                     "name": [each.name for each in chosen],
                     "text": [si(each.seconds, "s") for each in chosen],
                     "runs": [each.group.partition(": ")[2] for each in chosen],

@@ -1,19 +1,26 @@
 """The system drawn to scale: islands beside each other, dies, dead parts, and stages coloured by
 how busy, how full or how hot they are."""
 
-from math import ceil, sqrt
 from typing import Any
 
 from bokeh.layouts import column
-from bokeh.models import ColorBar, ColumnDataSource, CustomJS, HoverTool, LinearColorMapper, Select
+from bokeh.models import (
+    BasicTickFormatter,
+    ColorBar,
+    ColumnDataSource,
+    CustomJS,
+    HoverTool,
+    LinearColorMapper,
+    NumeralTickFormatter,
+    Select,
+)
 
 from ...ir.wafer_map import Unit, WaferMap
 from ..quantities import percent, si, size
+from .links import border_lines, passages
+from .places import Places
 from .style import HIGH, INK, LOW, plot
 
-GAP = 0.12
-"""Between islands, of the larger side."""
-MOST_ISLANDS = 64
 MOST_DIES = 4_000
 """Beyond so many, dies are not outlined one by one."""
 SHADES = 64
@@ -24,23 +31,28 @@ SWITCH = """
     const from = {load: 'load', memory: 'memory', links: 'links', power: 'heat'}[this.value];
     const values = source.data[from];
     source.data['shown'] = values;
-    mapper.high = this.value == 'power' ? hottest : 1;
+    mapper.high = tops[this.value] ?? 1;
+    boxes.glyph.fill_alpha = this.value == 'links' ? 0.35 : 1;
+    lines.forEach(line => { line.visible = this.value == 'links'; });
     bar.title = titles[this.value];
+    bar.formatter = formatters[this.value];
     source.change.emit();
 """
 TITLES = {
     "load": "share of the step in which cores compute",
     "memory": "share of the memory of the fullest core",
     "power": "watts of a core, on average over the step",
-    "links": "share of the step in which the busiest link is used",
+    "links": "share of the step in which the busiest link is used: of stages, and between dies",
 }
 
 
 def wafers(drawn: WaferMap) -> Any:
     """The plot and the switch of what the colours say."""
-    at = _Places(drawn)
+    at = Places(drawn)
     mapper = LinearColorMapper(palette=_shades(), low=0.0, high=1.0)
-    made = plot(520, match_aspect=True, x_range=(-at.pad, at.width + at.pad), y_range=at.vertical)
+    made = plot(
+        at.pixels, match_aspect=True, x_range=(-at.pad, at.width + at.pad), y_range=at.vertical
+    )
     made.axis.visible = False
     made.grid.visible = False
     _dies(made, drawn, at)
@@ -58,8 +70,12 @@ def wafers(drawn: WaferMap) -> Any:
     made.add_tools(_hover(boxes))
     _edges(made, drawn, at)
     _dead(made, drawn, at)
-    _arrows(made, drawn, at)
+    passages(made, drawn, at)
+    lines = border_lines(made, drawn, at, mapper)
+    shares = NumeralTickFormatter(format="0.[00]%")
+    watts = BasicTickFormatter(precision=3)
     bar = ColorBar(
+        formatter=shares,
         color_mapper=mapper,
         title=TITLES["load"],
         background_fill_alpha=0,
@@ -70,6 +86,7 @@ def wafers(drawn: WaferMap) -> Any:
     )
     made.add_layout(bar, "below")
     heat: Any = source.data["heat"]
+    used = [*(each.links for each in drawn.regions), *(each.busy for each in drawn.borders)]
     switch = Select(
         title="Colours", value="load", options=list(TITLES), width=160, stylesheets=[ON_WHITE]
     )
@@ -81,7 +98,10 @@ def wafers(drawn: WaferMap) -> Any:
                 "mapper": mapper,
                 "bar": bar,
                 "titles": TITLES,
-                "hottest": max([*heat, 1e-12]),
+                "tops": {"power": max([*heat, 1e-12]), "links": max([*used, 1e-12])},
+                "formatters": {name: watts if name == "power" else shares for name in TITLES},
+                "boxes": boxes,
+                "lines": lines,
             },
             code=SWITCH,
         ),
@@ -89,37 +109,7 @@ def wafers(drawn: WaferMap) -> Any:
     return column(switch, made, sizing_mode="stretch_width")
 
 
-class _Places:
-    """Where islands stand, in units of a core's width; rows grow downwards."""
-
-    def __init__(self, drawn: WaferMap) -> None:
-        self.high = drawn.core_height
-        if drawn.rows * self.high < drawn.columns / 12:
-            self.high = drawn.columns / 12 / drawn.rows
-        self.islands = min(drawn.islands, MOST_ISLANDS)
-        size_ = max(drawn.columns, drawn.rows * self.high)
-        self.pad = GAP * size_
-        across = drawn.columns + self.pad
-        down = drawn.rows * self.high + self.pad
-        self.columns = max(1, min(self.islands, ceil(sqrt(2 * self.islands * down / across))))
-        self.across, self.down = across, down
-        self.width = self.columns * across - self.pad
-        self.height = ceil(self.islands / self.columns) * down - self.pad
-
-    @property
-    def vertical(self) -> tuple[float, float]:
-        return -self.height - self.pad, self.pad
-
-    def box(
-        self, island: int, row: float, column: float, rows: float, columns: float
-    ) -> tuple[float, float, float, float]:
-        """Left, right, top and bottom."""
-        left = (island % self.columns) * self.across + column
-        top = -(island // self.columns) * self.down - row * self.high
-        return left, left + columns, top, top - rows * self.high
-
-
-def _boxes(at: _Places, islands: int, units: tuple[Unit, ...]) -> dict[str, Any]:
+def _boxes(at: Places, islands: int, units: tuple[Unit, ...]) -> dict[str, Any]:
     boxes = [
         (*at.box(island, u.row, u.column, u.rows, u.columns), u.name)
         for island in range(islands)
@@ -129,7 +119,7 @@ def _boxes(at: _Places, islands: int, units: tuple[Unit, ...]) -> dict[str, Any]
     return {name: [box[i] for box in boxes] for i, name in enumerate(names)}
 
 
-def _dies(made: Any, drawn: WaferMap, at: _Places) -> None:
+def _dies(made: Any, drawn: WaferMap, at: Places) -> None:
     shown = drawn.dies
     if len(shown) * at.islands > MOST_DIES:
         shown = (Unit(drawn.kind, 0, 0, drawn.rows, drawn.columns),)
@@ -152,7 +142,7 @@ def _dies(made: Any, drawn: WaferMap, at: _Places) -> None:
             )
 
 
-def _edges(made: Any, drawn: WaferMap, at: _Places) -> None:
+def _edges(made: Any, drawn: WaferMap, at: Places) -> None:
     if not drawn.edges:
         return
     source = ColumnDataSource(_boxes(at, at.islands, drawn.edges))
@@ -169,7 +159,7 @@ def _edges(made: Any, drawn: WaferMap, at: _Places) -> None:
     made.add_tools(HoverTool(renderers=[edges], tooltips=[("edge", "@name")]))
 
 
-def _dead(made: Any, drawn: WaferMap, at: _Places) -> None:
+def _dead(made: Any, drawn: WaferMap, at: Places) -> None:
     if not drawn.dead_cores:
         return
     boxes = [
@@ -183,7 +173,7 @@ def _dead(made: Any, drawn: WaferMap, at: _Places) -> None:
     )
 
 
-def _regions(drawn: WaferMap, at: _Places) -> dict[str, Any]:
+def _regions(drawn: WaferMap, at: Places) -> dict[str, Any]:
     found: dict[str, Any] = {
         name: []
         for name in (
@@ -229,34 +219,6 @@ def _hover(boxes: Any) -> HoverTool:
             ("power", "@power"),
         ],
     )
-
-
-def _arrows(made: Any, drawn: WaferMap, at: _Places) -> None:
-    """A line between the middles of stages that hand something to each other."""
-    places = {(r.stage, r.replica): r for r in drawn.regions if r.island < at.islands}
-    lines: dict[str, Any] = {name: [] for name in ("xs", "ys", "what")}
-    for each in drawn.passages:
-        ends = [places.get((stage, each.replica)) for stage in (each.source, each.target)]
-        if each.way != "forward" or None in ends:
-            continue
-        points = [_middle(at, end) for end in ends if end is not None]
-        lines["xs"].append([x for x, _ in points])
-        lines["ys"].append([y for _, y in points])
-        lines["what"].append(
-            f"stage {each.source} to {each.target}: {size(each.bytes)} in {si(each.seconds, 's')}"
-        )
-    if lines["xs"]:
-        drawn_lines = made.multi_line(
-            "xs", "ys", source=ColumnDataSource(lines), line_color="#222222", line_alpha=0.6
-        )
-        made.add_tools(HoverTool(renderers=[drawn_lines], tooltips=[("passes", "@what")]))
-
-
-def _middle(at: _Places, region: Any) -> tuple[float, float]:
-    left, right, top, bottom = at.box(
-        region.island, region.row, region.column, region.rows, region.columns
-    )
-    return (left + right) / 2, (top + bottom) / 2
 
 
 def _shades() -> list[str]:

@@ -163,6 +163,19 @@ def test_a_study_is_drawn(study: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert all(0 <= share <= 1 for both in shares.values() for share in both)
 
 
+def test_the_page_of_a_study_holds_the_specs_that_export_writes(
+    study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (written,) = spoken(capsys, "report", study, "-o", str(tmp_path / "page"))["written"]
+    html = Path(written).read_text()
+    kept = json.loads(html.partition('id="specs">')[2].partition("</script>")[0])
+    files = {
+        name: "\n".join(kept["lines"][at] for at in lines) for name, lines in kept["files"].items()
+    }
+    spoken(capsys, "export", study, "--wsc", str(tmp_path / "specs"))
+    assert files == {path.name: path.read_text() for path in (tmp_path / "specs").iterdir()}
+
+
 def test_a_study_is_as_good_as_itself(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = spoken(capsys, "compare", study, study)["studies"]
     assert first == second
@@ -233,6 +246,8 @@ def test_limits_that_nothing_holds_leave_no_front_and_exit_with_one(
     assert report["front"] == []
     assert main(["pareto", str(folder / "hard")]) == 1
     assert main(["plot", str(folder / "hard"), "-o", str(folder / "pictures")]) == 2
+    assert main(["report", str(folder / "hard"), "-o", str(folder / "pictures")]) == 0
+    assert "there is nothing to draw" in (folder / "pictures" / "study.html").read_text()
 
 
 def test_several_workloads_are_objectives_of_their_own(
@@ -270,6 +285,17 @@ def test_a_study_is_mirrored_to_an_optuna_journal(folder: Path, tmp_path: Path) 
 def test_what_is_no_study_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(tmp_path)]) == 2
     assert "no study there" in capsys.readouterr().err
+
+
+def test_the_page_of_a_study_imports_no_torch(study: str, tmp_path: Path) -> None:
+    heavy = ("torch", "botorch", "transformers", "matplotlib", "ortools", "numba")
+    code = (
+        "import sys; from wscc.cli.dse.main import main; "
+        f"main(['report', {study!r}, '-o', {str(tmp_path)!r}]); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
 def test_reading_a_study_imports_no_torch_and_no_spec(study: str) -> None:

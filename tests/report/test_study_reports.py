@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from wscc.ir.errors import UserError
 from wscc.report import study_export, study_plots, study_table
+from wscc.report.study_axes import Cloud, Curve
 from wscc.report.study_data import (
     Goal,
     StudyHead,
@@ -133,11 +134,11 @@ def test_times_are_shown_as_a_person_says_them(seconds: float, text: str) -> Non
 
 def figures() -> dict[str, object]:
     trials = [*FRONT, row(9, 8, 10, 10), row(10, 24, 1, 9999)]
-    cloud = study_plots.Cloud("s1", trials, frozenset({7, 3, 9}))
+    cloud = Cloud("s1", trials, frozenset({7, 3, 9}))
     return {
         "front": study_plots.draw_front(GOALS, [cloud]),
         "single": study_plots.draw_front(GOALS[:1], [cloud]),
-        "hypervolume": study_plots.draw_hypervolume([study_plots.Curve("s1", [0, 1], [0, 0.5])]),
+        "hypervolume": study_plots.draw_hypervolume([Curve("s1", [0, 1], [0, 0.5])]),
         "parallel": study_plots.draw_parallel(HEAD, cloud),
         "importance": study_plots.draw_importance(GOALS, {"rows": [0.5, 0.2]}),
     }
@@ -153,9 +154,7 @@ def test_pictures_are_the_same_bytes_twice(tmp_path: Path) -> None:
 
 
 def test_the_front_of_two_figures_is_a_line_through_the_best() -> None:
-    (axes,) = study_plots.draw_front(
-        GOALS, [study_plots.Cloud("s1", FRONT, frozenset({7, 3}))]
-    ).axes
+    (axes,) = study_plots.draw_front(GOALS, [Cloud("s1", FRONT, frozenset({7, 3}))]).axes
     (line,) = axes.get_lines()
     assert line.get_xdata().tolist() == [900, 1500]  # pyright: ignore[reportAttributeAccessIssue]
     assert axes.get_xlabel() == "tokens_per_s (more is better)"

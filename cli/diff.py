@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,25 @@ def _object(command: Diff, name: str) -> dict[str, Any]:
         from .check import report
 
         space = pipeline.load_hardware(name)
-        return report(space, space.bind())
+        bound = space.bind()
+        parts = {key: part for key, part in asdict(bound).items() if key != "constraints"}
+        return report(space, bound) | {"hardware": _plain(parts)}
     from .run import evaluated
 
     job = replace(command.job, hardware=name)
     return evaluated(Run(job, command.talk, cache=command.cache)).report
+
+
+def _plain(part: Any) -> Any:
+    """A tree of hardware without lists: parts by their names, places as how many they are."""
+    if isinstance(part, dict):
+        return {name: _plain(inner) for name, inner in part.items()}
+    if not isinstance(part, tuple | list):
+        return part
+    if not all(isinstance(each, dict) for each in part):
+        return len(part)
+    named = {str(each.get("name", each.get("edge", at))): each for at, each in enumerate(part)}
+    return {name: _plain(inner) for name, inner in named.items()}
 
 
 def _report(path: Path) -> dict[str, Any]:

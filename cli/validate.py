@@ -63,13 +63,18 @@ def to_json(found: Sequence[Figure]) -> dict[str, Any]:
 
 
 def _cohort(name: str, found: Sequence[Figure]) -> dict[str, Any]:
-    """Errors of all figures of a cohort, of those that may have fixed constants, and of those that
-    were never looked at for one."""
+    """Errors of a cohort, and of each kind of its figures where there are several."""
+    kinds = dict.fromkeys(figure.kind for figure in found)
+    parts = {kind: _halves([f for f in found if f.kind == kind]) for kind in kinds}
+    return {"name": name, **_halves(found), "kinds": parts if len(parts) > 1 else {}}
+
+
+def _halves(found: Sequence[Figure]) -> dict[str, Any]:
+    """Errors of all figures, of those that may have fixed constants, and of those that were never
+    looked at for one."""
     halves = {
         "all": found,
         "fitted": [figure for figure in found if figure.fitted],
         "predicted": [figure for figure in found if not figure.fitted],
     }
-    return {"name": name} | {
-        half: asdict(errors(chosen)) if chosen else None for half, chosen in halves.items()
-    }
+    return {half: asdict(errors(chosen)) if chosen else None for half, chosen in halves.items()}

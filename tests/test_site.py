@@ -27,6 +27,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "load_model" in (site / "api" / "index.html").read_text()
+    shown = [page.parent.name for page in site.rglob("index.html") if "```" in page.read_text()]
+    assert shown == [], "a block that is not read as one"
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
     assert {path.parent.name for path in site.glob("*/index.html")} >= pages
 
@@ -34,7 +36,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 @pytest.fixture
 def wafer(tmp_path: Path) -> str:
     """The spec that the tutorial has its reader write."""
-    block = re.search(r"```wsc\n(.*?)```", TUTORIAL.read_text(), re.DOTALL)
+    block = re.search(r"```wsc .*?\n(.*?)```", TUTORIAL.read_text(), re.DOTALL)
     assert block is not None
     (tmp_path / "my.wsc").write_text(block[1])
     return str(tmp_path / "my.wsc")

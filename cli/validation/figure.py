@@ -19,6 +19,8 @@ class Figure:
     fitted: bool
     """Whether it may have fixed constants; all others are predictions."""
     source: str
+    kind: str = ""
+    """Where a cohort holds several kinds of figures: which."""
 
     @property
     def error(self) -> float:

@@ -118,12 +118,13 @@ def operators(folder: Path | None) -> Iterator[Figure]:
             continue
         found = predicted_s(kind, a100(kind.stack), columns)
         shapes = np.stack([columns[name] for name in kind.numbers], axis=1).astype(int).tolist()
-        source = carried(kind.file)[1]
+        source = carried(kind.file)[1].partition(";")[0]
         for shape, seconds, latency, one in zip(
             shapes, found.tolist(), columns["latency"].tolist(), fitted.tolist(), strict=True
         ):
             name = f"{kind.name} {' x '.join(map(str, shape))}"
-            yield Figure("GPU operators", name, "ms", latency * 1e3, seconds * 1e3, one, source)
+            both = latency * 1e3, seconds * 1e3
+            yield Figure("GPU operators", name, "ms", *both, one, source, kind.name)
 
 
 PROMPTS = "a100_trtllm_first_token.csv"

@@ -74,10 +74,15 @@ class Step:
 def training(folder: Path | None) -> Iterator[Figure]:
     """Seconds of a step."""
     for step in steps(folder):
-        found = pipeline.evaluate(step.program()).latency_s
-        fitted = step in fitted_steps()
-        source = SOURCES[step.table]
-        yield Figure("GPU training", step.name, "s", step.measured_s, found, fitted, source)
+        yield predicted(step)
+
+
+def predicted(step: Step) -> Figure:
+    """One step beside its measurement."""
+    found = pipeline.evaluate(step.program()).latency_s
+    fitted, source = step in fitted_steps(), SOURCES[step.table]
+    name, measured = step.name, step.measured_s
+    return Figure("GPU training", name, "s", measured, found, fitted, source, step.table)
 
 
 def steps(folder: Path | None) -> list[Step]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wscc
 from wscc.cli.main import main
 from wscc.report.difference import difference, table
 
@@ -123,3 +124,31 @@ def test_what_cannot_be_compared_is_one_message(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_of_two_specs_the_parts_that_differ_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = (Path(wscc.__path__[0]) / "specs" / "wse2.wsc").read_text()
+    faster = spec.replace("1.1 GHz", "1.3 GHz")
+    assert faster != spec
+    for name, text in {"slow.wsc": spec, "fast.wsc": faster}.items():
+        (tmp_path / name).write_text(text)
+    assert main(["diff", str(tmp_path / "slow.wsc"), str(tmp_path / "fast.wsc")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    changed = lines[lines.index("what changed:") : lines.index("what it did:")]
+    (clock,) = [line.split() for line in changed if "core.clock_hz" in line]
+    assert clock[1:] == ["1.10", "GHz", "1.30", "GHz", "+18%"]
+    assert not [line for line in changed if "sram" in line], "only what differs"
+    (peak,) = [line for line in lines if "peak_flops.float16" in line]
+    assert "PFLOP/s" in peak
+
+
+def test_figures_are_in_their_units() -> None:
+    before = REPORT | {"mfu": 0.25, "model": {"flops": 2e9}, "energy": {"sram": 0.5}}
+    after = REPORT | {"mfu": 0.125, "model": {"flops": 4e9}, "energy": {"sram": 0.25}}
+    shown = table(difference(before, after), ("a", "b"))
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "model.flops 2.00 GFLOP 4.00 GFLOP +100%" in lines
+    assert "mfu 25% 12% -50%" in lines
+    assert "energy.sram 500 mJ 250 mJ -50%" in lines

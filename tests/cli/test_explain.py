@@ -78,6 +78,58 @@ def test_claims_of_other_mappings_are_what_those_mappings_take(
     assert float(less[1]) == pytest.approx(share, rel=0.06)
 
 
+def test_the_longest_kind_of_operator_is_named_with_its_share(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = run(capsys, "--model", config, "--region", "32x32", "--explain")
+    text = made["explanation"][0]["text"]
+    found = re.search(
+        r"Of the time of a layer (\S+)% is its (\d+) all-reduce operators; "
+        r"the longest of (\S+) over (.*) takes (\S+)%",
+        text,
+    )
+    assert found is not None, text
+    cycles = [each["cycles"] for each in made["operators"] if each["kind"] == "all_reduce"]
+    whole = sum(each["cycles"] for each in made["operators"])
+    assert int(found[2]) == len(cycles)
+    assert float(found[1]) == pytest.approx(100 * sum(cycles) / whole, abs=0.5)
+    assert float(found[5]) == pytest.approx(100 * max(cycles) / whole, abs=0.5)
+    assert found[3].startswith("model.layers.*")
+    assert found[4] in ("32 rows", "32 columns", "32 rows and 32 columns")
+
+
+def test_what_does_not_fit_comes_with_what_was_found_to_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights that are pinned into SRAMs that are too few; every remedy named is run."""
+    wide = TINY | {"hidden_size": 1024, "intermediate_size": 4096}
+    (tmp_path / "config.json").write_text(json.dumps(wide))
+    flags = ("--model", str(tmp_path), "--mapping", "streaming=no,pp=1", "--region", "4x4")
+    assert main([*FLAGS, *flags, "--explain"]) == 1
+    first, *others = json.loads(capsys.readouterr().out)["explanation"]
+    assert first["text"].startswith("It does not fit: ")
+    (remedy,) = [claim for claim in others if claim["text"].startswith("It fits with ")]
+    pins = re.search(r"--region (\S+) --mapping ([^ ,]\S*?),? and", remedy["text"])
+    assert pins is not None, remedy["text"]
+    done = run(capsys, "--model", str(tmp_path), "--region", pins[1], "--mapping", pins[2])
+    assert done["feasible"]
+    assert done["latency_s"] == pytest.approx(remedy["latency_s"])
+    (free,) = [claim for claim in others if claim["text"].startswith("With nothing pinned")]
+    assert free["text"].endswith("and it fits.")
+    assert run(capsys, "--model", str(tmp_path))["latency_s"] == pytest.approx(free["latency_s"])
+
+
+def test_of_gpus_no_cores_links_are_spoken_of(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--hw", "a100", "--set", "cluster=1", "--phase", "decode", "--context", "64")
+    assert main([*flags, "--quiet", "--json", "--model", config, "--explain"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    text = " ".join(claim["text"] for claim in made["explanation"])
+    assert "GPUs" in text
+    assert not re.search("cores|hops|dies|wafers|SRAM", text)
+
+
 def test_twice_the_batch_is_run(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--model", config, "--region", "32x32")
     once = run(capsys, *flags, "--explain")

@@ -18,7 +18,7 @@ from wscc.ir.errors import UserError
 
 PAGE = (Path(wscc.__path__[0]) / "docs" / "language.md").read_text()
 SPEC = "".join(re.findall(r"```wsc\n(.*?)```", PAGE, re.DOTALL))
-OTHER_FILES = dict(re.findall(r"```\w+ (\S+)\n(.*?)```", PAGE, re.DOTALL))
+OTHER_FILES = dict(re.findall(r'```\w+ title="(\S+)"\n(.*?)```', PAGE, re.DOTALL))
 REFUSED = re.findall(r"```refused\n(.*?)\n# error: (.*?)\n```", PAGE, re.DOTALL)
 FUNCTION_ROWS = re.findall(r"^\| `(\w+)\(x\)` \| (.*?) \| (.*?) \|$", PAGE, re.MULTILINE)
 

@@ -121,18 +121,18 @@ class Use:
     parts: tuple[Number, Number] = (1, 1)
     """That replicas keep of weights, and of gradients."""
     copies: Number = 1
-    """Replicas of a stage that share a wafer: all take the same weights, which come once."""
+    """Replicas of a stage that share a wafer: weights that several take come once."""
     sharing: Number = 1
     """Stages of a wafer that use its edges at the same time."""
 
     def bytes_of(self, moved: Moved, copies: Number = 1) -> tuple[Number, Number]:
-        """Bytes that a run of a graph reads and writes. Gradients are added to those of the
-        micro-batches before."""
+        """Bytes that a run of a graph reads and writes, of so many replicas together. Gradients are
+        added to those of the micro-batches before."""
         weights, gradients = (np.asarray(self.weights) / part for part in self.parts)
         before = 1.0 - 1.0 / np.asarray(self.microbatches)
         made = copies * gradients * moved.gradients
         cache = copies * np.asarray(self.cache)
-        read = weights * moved.read + before * made + cache * moved.cache_read
+        read = weights * moved.read_by(copies) + before * made + cache * moved.cache_read
         return read, weights * moved.written + made + cache * moved.cache_written
 
 

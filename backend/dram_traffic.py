@@ -37,6 +37,17 @@ class Moved:
     gradients: Number
     cache_read: Number
     cache_written: Number
+    chosen: Number = 0.0
+    """Of what is read: of experts those that some token takes."""
+    experts: Number = 0.0
+    """All of those experts, taken or not."""
+
+    def read_by(self, replicas: Number) -> Number:
+        """What several replicas read between them, each byte once: their tokens take experts
+        independently of each other, so that one is missed by all as often as by each."""
+        experts = np.maximum(self.experts, 1.0)
+        missed = (1.0 - np.minimum(self.chosen / experts, 1.0)) ** replicas
+        return self.read - self.chosen + self.experts * (1.0 - missed)
 
 
 def moved_of(core: Core, mapped: MappedGraph, sizes: Sizes) -> Moved:
@@ -51,13 +62,16 @@ def moved_of(core: Core, mapped: MappedGraph, sizes: Sizes) -> Moved:
 
     cached = [value.name for value in graph.inputs if value.role == "cache"]
     fresh = [name for output in made["cache"] for name in _fresh(mapped, output)]
-    taken = (_taken_bytes(core, mapped, name, sizes) for name in stored)
+    taken = {name: _taken_bytes(core, mapped, name, sizes) for name in stored}
+    experts = [name for name in stored if _kinds_of_readers(mapped, name) == {"chosen_matmul"}]
     return Moved(
-        read=sum(taken, start=0.0),
+        read=sum(taken.values(), start=0.0),
         written=bytes_of(made["weight"]) + bytes_of(made["state"]),
         gradients=bytes_of(made["gradient"]),
         cache_read=bytes_of(cached),
         cache_written=bytes_of(fresh),
+        chosen=sum((taken[name] for name in experts), start=0.0),
+        experts=bytes_of(experts),
     )
 
 
@@ -106,6 +120,10 @@ def _readers(mapped: MappedGraph, name: str) -> Iterator[Op]:
             yield from _readers(mapped, op.result)
         else:
             yield op
+
+
+def _kinds_of_readers(mapped: MappedGraph, name: str) -> set[str]:
+    return {op.kind for op in _readers(mapped, name)}
 
 
 def _piece(mapped: MappedGraph, name: str, sizes: Sizes) -> Number:

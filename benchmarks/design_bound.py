@@ -10,13 +10,14 @@ second, and programs a second. With --all every point of the spec is filtered an
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import process_time
 
 import numpy as np
 import wscc
 from wscc.backend.evaluate import evaluate
+from wscc.backend.timing import Timing
 from wscc.dse.design import columns_of
 from wscc.dse.hardware_space import HardwareDesigns
 from wscc.dse.mapped import MappedEvaluator
@@ -84,10 +85,15 @@ def speed(optimist: DesignOptimist) -> None:
     compiler = evaluator.compiler(task, hardware)
     program = compiler.compile(evaluator.model(task))
     evaluate(program, "bound")
-    started = process_time()
-    for _ in range(50):
-        evaluate(program, "bound")
-    print(f"  {50 / (process_time() - started):,.0f} programs bounded a second")
+    runs: dict[str, Callable[[], object]] = {
+        "bounded": lambda: Timing(program, "bound").latency_s,
+        "reported at bound": lambda: evaluate(program, "bound"),
+    }
+    for what, run in runs.items():
+        started = process_time()
+        for _ in range(50):
+            run()
+        print(f"  {50 / (process_time() - started):,.0f} programs {what} a second")
 
 
 def everything(optimist: DesignOptimist) -> None:

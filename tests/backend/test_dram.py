@@ -318,3 +318,21 @@ def test_sram_holds_pieces_of_what_lies_in_dram(decode: Callable[[str, str], Pro
     pieces = outside.activation_bytes - inside.activation_bytes
     assert 0 < pieces <= 2 * 2 * PIECE_BYTES
     assert np.isclose(outside.total_bytes, outside.activation_bytes)
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_replicas_read_between_them_the_experts_that_all_their_tokens_take(tokens: int) -> None:
+    def of(tokens: int) -> Moved:
+        """A token takes 2 of 8 experts of 100 bytes each."""
+        taken = 800.0 * (1 - (1 - 2 / 8) ** tokens)
+        return Moved(50.0 + taken, 0.0, 0.0, 0.0, 0.0, chosen=taken, experts=800.0)
+
+    for replicas in (1, 2, 7):
+        together = of(tokens).read_by(replicas)
+        assert together == pytest.approx(of(replicas * tokens).read)
+        assert together <= min(850.0, 50.0 + replicas * of(tokens).chosen) + 1e-9
+
+
+def test_weights_that_are_no_experts_come_once_for_all_replicas() -> None:
+    moved = Moved(50.0, 0.0, 0.0, 0.0, 0.0)
+    assert Use(weights=1, copies=8).bytes_of(moved, 8)[0] == 50.0

@@ -28,7 +28,7 @@ STUDIES = {
     + BOTH
     + " --set memory_at=stack --strategy bo --budget 10",
 }
-"""Mixtral's weights lie on the dies: behind the edges replicas are taken to read the same experts.
+"""Mixtral's weights lie on the dies: behind the edges replicas were taken to read the same experts.
 A prompt's step is evaluated about as fast as it is bounded, so its search takes no bounds."""
 CORE = "macs=16 read_bandwidth=512bit/cycle link_width=256bit/cycle ratio=0.5 rows=32"
 OBLONG = f"{CORE} capacity=1024KiB columns=40 die_rows=7 die_columns=8"

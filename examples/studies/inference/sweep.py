@@ -37,8 +37,8 @@ MIXTRAL = ("mixtral-prefill", "mixtral-decode")
 STACKS = ("0.25 TB/s", "0.5 TB/s", "1 TB/s", "2 TB/s", "4 TB/s")
 
 ONE_REPLICA = "dp=1"
-"""Replicas that share the edges of a wafer are taken to read the same weights at the same time,
-which those of a mixture of experts do not: they are kept to one."""
+"""Replicas that share the edges of a wafer were taken to read the same experts when the tables were
+made: they are kept to one."""
 
 
 @dataclass(frozen=True)

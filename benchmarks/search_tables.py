@@ -18,7 +18,7 @@ import numpy as np
 from wscc.dse.design import Columns, designs_of
 from wscc.dse.evaluator import PROVEN
 from wscc.dse.hardware_space import HardwareDesigns
-from wscc.dse.mapped import MappedEvaluator
+from wscc.dse.mapped import Fidelity, MappedEvaluator
 from wscc.dse.objective import read_objective
 from wscc.dse.optimist import DesignOptimist
 from wscc.dse.spec_texts import SpecTexts
@@ -50,22 +50,28 @@ class Case:
     batch: int
     sequence: int
     fixed: Mapping[str, str | float]
+    spec: str = "search_space.wsc"
+    top: Fidelity = "fluid"
 
+
+_NARROW = {"read": "16 B/cycle"}
 
 CASES = {
     "prefill": Case("prefill", 1, 512, {}),
-    "decode": Case("decode", 8, 512, {"read": "16 B/cycle"}),
-    "training": Case("train", 2, 64, {"read": "16 B/cycle"}),
+    "decode": Case("decode", 8, 512, _NARROW),
+    "training": Case("train", 2, 64, _NARROW),
+    "packets": Case("prefill", 1, 128, _NARROW, "packet_space.wsc", "flit"),
+    "packets_training": Case("train", 1, 64, _NARROW, "packet_space.wsc", "flit"),
 }
 
 
 def table_of(case: Case, folder: Path) -> Table:
-    """Every legal design of the space at both rungs, with its optimistic figures."""
+    """Every legal design of the space at every rung, with its optimistic figures."""
     (folder / "config.json").write_text(json.dumps(MODEL))
-    spec = SpecTexts.of(str(HERE / "search_space.wsc"))
+    spec = SpecTexts.of(str(HERE / case.spec))
     config = read_config(str(folder))
     task = Task("work", config, case.phase, case.batch, case.sequence, case.sequence)
-    evaluator = MappedEvaluator(spec, (task,), tuple(sorted(case.fixed.items())))
+    evaluator = MappedEvaluator(spec, (task,), tuple(sorted(case.fixed.items())), top=case.top)
     designs = HardwareDesigns(spec.load(), case.fixed)
     batches = list(designs.all())
     columns: Columns = {

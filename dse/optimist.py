@@ -57,17 +57,17 @@ class DesignOptimist:
         if ways.get(name) == objective.direction:
             return None
         if name in ways:
-            return f"{objective}: how far {name} can go that way is not known"
+            return f"how far {name} can go that way is not known"
         instead = INSTEAD.get(name)
         hint = f"; {instead} has one" if instead else ""
-        return f"{objective}: nothing bounds {name} but an evaluation{hint}"
+        return f"nothing bounds {name} but an evaluation{hint}"
 
     def optimistic(self, columns: Columns, objectives: Sequence[Objective]) -> Floats:
         """Losses that no evaluation of a design betters; see Optimist. Raises UserError for an
         objective that has none."""
         for objective in objectives:
             if (reason := self.proven(objective)) is not None:
-                raise UserError(reason)
+                raise UserError(f"{objective}: {reason}")
         found = np.full((_count(columns), len(objectives)), np.inf)
         names = [objective.figure for objective in objectives]
         for rows, figures, able in self._by_tree(columns, names):

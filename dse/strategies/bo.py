@@ -48,7 +48,7 @@ class BayesianSearch(Remembering):
         knowledge = self._learner.learn(data_of(self.history, self.top, self._learner.scaling))
         running = features(self.history.running(self.top))
         seed = int(self.history.rng().integers(1 << 31))
-        at = knowledge.best(features(pool), running, seed)
+        at, _ = knowledge.best(features(pool), running, seed)
         return Suggestion(pool[at], self.top, "gain")
 
     def _pool(self, results: Results) -> list[Design]:

@@ -1,17 +1,25 @@
 """What a strategy asked for and was told, in order: all that its next choice may follow from."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...ir.errors import UserError
 from ..design import Design, DesignSpace, Floats
+from ..evaluator import Rung
 from ..objective import losses
 from ..strategy import Problem
 from ..trial import ENDED, Suggestion, Trial
+
+COST_STEP = 4.0
+TIMED = 32
+"""Evaluations of a rung that its time is taken from."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,24 @@ class History:
             np.array(excess, dtype=np.float64).reshape(len(done), len(limits)),
             tuple(done),
         )
+
+    def cost(self, rung: Rung) -> float:
+        """Of an evaluation at a rung, in evaluations at the top: as the problem has it, or, where
+        evaluations took another time, the nearest of it times powers of COST_STEP. Steps are wide
+        so that clocks, which never repeat, seldom change what a search does."""
+        took, top = self._took(rung.name), self._took(self.problem.rungs[-1].name)
+        if not took or not top:
+            return rung.cost
+        return rung.cost * COST_STEP ** round(math.log(took / top / rung.cost, COST_STEP))
+
+    def timed(self) -> bool:
+        """Whether it is known what an evaluation at the top takes."""
+        return self._took(self.problem.rungs[-1].name) > 0
+
+    def _took(self, fidelity: str) -> float:
+        """Median seconds of the first evaluations that ended; 0 where there are none."""
+        first = islice(self._ended[fidelity].values(), TIMED)
+        return median([each.outcome.seconds for each in first if each.outcome] or [0.0])
 
     def usable(self, trial: Trial) -> bool:
         """Whether a trial is done and has every figure that the search reads."""

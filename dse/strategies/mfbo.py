@@ -4,9 +4,10 @@ Designs climb one rung at a time; below the first is what is expected of any des
 evaluation (prior.py). What a rung adds to the one below is learned by Gaussian processes that see
 the lower rung's outputs among their inputs (after M. Kennedy and A. O'Hagan, Predicting
 the output from a complex computer code when fast approximations are available, Biometrika 87(1),
-2000; P. Perdikaris et al., Proc. R. Soc. A 473, 2017). The top's evaluations go where qLogNEHVI
-(surrogate.py) promises most; the lower rungs' to designs that a random weighing of the optimistic
-expectation prefers (J. Knowles, ParEGO, IEEE TEVC 10(1), 2006).
+2000; P. Perdikaris et al., Proc. R. Soc. A 473, 2017). Few evaluations, as those of the top are,
+go one by one where qLogNEHVI (surrogate.py) promises most; many at once, as those of cheap rungs,
+to designs that a random weighing of the optimistic expectation prefers (J. Knowles, ParEGO, IEEE
+TEVC 10(1), 2006).
 """
 
 from collections.abc import Sequence
@@ -28,14 +29,15 @@ PRIOR = "prior"
 """In place of a rung's name: what is expected without an evaluation."""
 
 WORTH = 0.3
-"""The most that a lower rung may cost, in evaluations at the top, to be climbed where something is
-expected without it."""
+"""The most that a lower rung may cost, in evaluations of the next one that is climbed, where
+something is expected without it."""
 
 NOMINAL_BUDGET = 100.0
 """Evaluations at the top that are planned for where a time was given."""
 
-FIRST_SHARE = 0.1
-"""Of the budget, spent at each lower rung before anything is evaluated at the top."""
+FIRST_COST, FIRST_SHARE = 2.0, 0.1
+"""Spent at each lower rung before anything is evaluated at the top: evaluations at the top, and no
+more than a share of the budget."""
 
 LATER_SHARE = 0.25
 """Of each evaluation at the top, spent at each lower rung besides."""
@@ -55,6 +57,17 @@ ROUND = 4
 MOST_LATER = 256
 """Designs evaluated at a lower rung in a later round."""
 
+SINGLY = 0.03
+"""The least that a rung costs, in evaluations at the top, of which each is chosen after the one
+before is known."""
+
+LEAST_GAIN = 0.002
+"""Of the hypervolume at such a rung, for the cost of an evaluation at the top, for another design
+to be evaluated there."""
+
+MOST_SHARE, MOST_LATER_SHARE = 0.25, 0.5
+"""Spent at such a rung at most: of the budget, and besides of each evaluation at the top."""
+
 LEARNED = 256
 """Evaluations of a lower rung that are learned from: the last ones."""
 
@@ -71,8 +84,8 @@ class LadderSearch(Remembering):
         self._alone.history = self.history
         self._prior = Prior.of(problem, seed)
         self._scaling: Scaling | None = None
-        self._learners: dict[str, Learner] = {}
-        self._plans: dict[str, tuple[int, list[Design]]] = {}
+        self._learners: dict[tuple[str, str], Learner] = {}
+        self._plans: dict[str, tuple[tuple[int, int], list[Design]]] = {}
 
     def choose(self) -> Suggestion | None:
         if len(self._levels) == 1:
@@ -80,12 +93,10 @@ class LadderSearch(Remembering):
             self._exhausted = self._alone.finished
             return suggestion
         for rung in self._lower:
-            design = self._left_behind(rung)
-            if design is None and self.history.count(rung.name) < self._quota(rung, self._round):
-                design = self._climber(rung)
+            design = self._left_behind(rung) or self._climber(rung)
             if design is not None:
                 return Suggestion(design, rung.name, self._note(rung))
-        design = self._dear()
+        design, _ = self._promising(len(self._levels) - 1)
         if design is not None:
             return Suggestion(design, self.top, "gain")
         return self._beyond()
@@ -94,9 +105,12 @@ class LadderSearch(Remembering):
     def _lower(self) -> list[Rung]:
         """The rungs below the top that give the figures that are searched for, at a price that is
         worth it."""
-        most = 1.0 if self._prior is None else WORTH
-        lower = self.problem.rungs[:-1]
-        return [rung for rung in lower if rung.cost <= most and not self._silent(rung)]
+        worth, cost = 1.0 if self._prior is None else WORTH, self.history.cost
+        found = [self.problem.rungs[-1]]
+        for rung in reversed(self.problem.rungs[:-1]):
+            if cost(rung) <= worth * cost(found[0]) and not self._silent(rung):
+                found.insert(0, rung)
+        return found[:-1]
 
     @property
     def _levels(self) -> list[str]:
@@ -120,12 +134,25 @@ class LadderSearch(Remembering):
         """How many designs to have evaluated at a lower rung in a round; none before the first."""
         if turn < 0:
             return 0
-        budget = self.problem.budget if np.isfinite(self.problem.budget) else NOMINAL_BUDGET
         narrower = NARROWING ** self._lower.index(rung)
         fewest = FEWEST if self._prior is None else FEWEST_EXPECTED
-        first = min(max(round(FIRST_SHARE * budget / rung.cost), fewest), MOST // narrower)
-        later = min(round(LATER_SHARE * ROUND / rung.cost), MOST_LATER // narrower)
+        cost = min(FIRST_COST, FIRST_SHARE * self._budget)
+        each = self.history.cost(rung)
+        if each >= SINGLY or not self.history.timed():
+            return fewest
+        first = min(max(round(cost / each), fewest), MOST // narrower)
+        later = min(round(LATER_SHARE * ROUND / each), MOST_LATER // narrower)
         return first + turn * later
+
+    @property
+    def _budget(self) -> float:
+        """Evaluations at the top."""
+        return self.problem.budget if np.isfinite(self.problem.budget) else NOMINAL_BUDGET
+
+    def _affordable(self, rung: Rung) -> bool:
+        """Whether a rung at which designs are chosen one by one may have another."""
+        most = MOST_SHARE * self._budget + MOST_LATER_SHARE * self.history.count(self.top)
+        return (self.history.count(rung.name) + 1) * self.history.cost(rung) <= most
 
     def _left_behind(self, rung: Rung) -> Design | None:
         """A design that others had evaluated at the top, and that this rung has not seen."""
@@ -133,11 +160,22 @@ class LadderSearch(Remembering):
         return next((d for d in above if not self.history.knows(d, rung.name)), None)
 
     def _climber(self, rung: Rung) -> Design | None:
-        """The next design of this round's plan for a lower rung."""
-        planned, plan = self._plans.get(rung.name, (-1, []))
-        if planned != self._round:
+        """The next design for a lower rung, of this round's plan where it is for many; None where
+        enough are known."""
+        missing = self.history.count(rung.name) < self._quota(rung, self._round)
+        at = self._levels.index(rung.name)
+        if at > 0 and self.history.cost(rung) >= SINGLY:
+            if not missing and not self._affordable(rung):
+                return None
+            design, gain = self._promising(at)
+            return design if missing or gain >= LEAST_GAIN * self.history.cost(rung) else None
+        if not missing:
+            return None
+        wanted = self._round, self._quota(rung, self._round)
+        planned, plan = self._plans.get(rung.name, (None, []))
+        if planned != wanted:
             plan = self._planned(rung, self._round)
-            self._plans[rung.name] = (self._round, plan)
+            self._plans[rung.name] = (wanted, plan)
         return next((d for d in plan if not self.history.knows(d, rung.name)), None)
 
     def _planned(self, rung: Rung, turn: int) -> list[Design]:
@@ -190,38 +228,44 @@ class LadderSearch(Remembering):
         scaling = self._scaled()
         return mean if scaling is None else scaling.lucky(mean, np.sqrt(variance))
 
-    def _first(self, level: int, turn: int) -> int:
-        """How many evaluations at a level a round's plan is made from."""
+    def _first(self, level: int, turn: int) -> int | None:
+        """How many evaluations at a level a round's plan is made from; None: all."""
         name = self._levels[level]
         if name == self.top:
             return turn * ROUND
-        return self._quota(next(rung for rung in self._lower if rung.name == name), turn - 1)
+        rung = next(rung for rung in self._lower if rung.name == name)
+        return None if self.history.cost(rung) >= SINGLY else self._quota(rung, turn - 1)
 
-    def _dear(self) -> Design | None:
-        """What to evaluate at the top, of what the level below knows."""
-        at, rng, scaling = len(self._levels) - 1, self.history.rng(), self._scaled()
-        below = self._levels[at - 1]
-        if below == PRIOR and self._prior is not None:
-            results = self.history.results(self.top)
-            pool = self._prior.drawn(lambda d: self.history.knows(d, self.top), results, rng)
-        else:
-            designs = self.history.results(below).designs
-            pool = [design for design in designs if not self.history.knows(design, self.top)]
+    def _promising(self, at: int) -> tuple[Design | None, float]:
+        """What to evaluate next at a level, of what the level below knows, and the hypervolume that
+        it is expected to gain there (Knowledge.best); 0 while that cannot be told."""
+        rung, below = self._levels[at], self._levels[at - 1]
+        rng, scaling, count = self.history.rng(), self._scaled(), self.history.count(rung)
+        pool = self._pool(rung, below, rng)
         if not pool or scaling is None:
-            return None
-        outputs, count = self._outputs(pool, below), self.history.count(self.top)
-        knowledge = self._knowledge(at, None)
+            return None, 0.0
         if below == PRIOR and count < first_designs(self.problem) and count % 2:
-            return pool[int(rng.integers(len(pool)))]
+            return pool[int(rng.integers(len(pool)))], 0.0
+        outputs, knowledge = self._outputs(pool, below), self._knowledge(at, None)
         if knowledge is None or count < self._least_known(below):
-            return pool[weighed(*scaling.judged(outputs), 1, rng)[0]]
+            return pool[weighed(*scaling.judged(outputs), 1, rng)[0]], 0.0
         inputs = self._inputs(pool, outputs)
-        running = [d for d in self.history.running(self.top) if self._seen(d, below)]
+        running = [d for d in self.history.running(rung) if self._seen(d, below)]
         known = self._inputs(running, self._outputs(running, below))
-        return pool[knowledge.best(inputs, known, int(rng.integers(1 << 31)))]
+        row, gain = knowledge.best(inputs, known, int(rng.integers(1 << 31)))
+        return pool[row], gain
+
+    def _pool(self, rung: str, below: str, rng: np.random.Generator) -> list[Design]:
+        """Designs of the level below that may be evaluated at a rung."""
+        history = self.history
+        if below == PRIOR and self._prior is not None:
+            return self._prior.drawn(lambda d: history.knows(d, rung), history.results(rung), rng)
+        return [
+            design for design in history.results(below).designs if not history.knows(design, rung)
+        ]
 
     def _least_known(self, below: str) -> int:
-        """Evaluations at the top before what it adds is learned; where it is to be learned of what
+        """Evaluations at a level before what it adds is learned; where it is to be learned of what
         is merely expected, half of them are drawn by chance."""
         return first_designs(self.problem) if below == PRIOR else len(self.problem.objectives) + 2
 
@@ -290,10 +334,10 @@ class LadderSearch(Remembering):
             self._inputs(tried, self._outputs(tried, below)),
             np.array([-1.0 if self.history.usable(trial) else 1.0 for trial in ended]),
         )
-        if rung not in self._learners:
+        if (rung, below) not in self._learners:
             width = len(data.inputs[0]) - len(scaling.figures)
-            self._learners[rung] = Learner(scaling, scaling.links(width))
-        return self._learners[rung].learn(data)
+            self._learners[rung, below] = Learner(scaling, scaling.links(width))
+        return self._learners[rung, below].learn(data)
 
 
 def weighed(losses: Floats, broken: Floats, count: int, rng: np.random.Generator) -> list[int]:

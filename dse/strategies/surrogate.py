@@ -91,16 +91,18 @@ class Surrogate:
         """A process of (value - shift) / scale: scaled by what the link leaves to learn."""
         import torch
         from botorch.models import SingleTaskGP
+        from botorch.settings import validate_input_scaling
 
         link = self._link
         rest = self._rest(inputs, values)
         shift, scale = float(rest.mean()), max(float(rest.std()), EXACT)
-        model = SingleTaskGP(
-            torch.from_numpy(inputs),
-            torch.from_numpy((values - shift)[:, None] / scale),
-            outcome_transform=None,
-            mean_module=None if link is None else linked_mean(link, scale),
-        )
+        with validate_input_scaling(False):
+            model = SingleTaskGP(
+                torch.from_numpy(inputs),
+                torch.from_numpy((values - shift)[:, None] / scale),
+                outcome_transform=None,
+                mean_module=None if link is None else linked_mean(link, scale),
+            )
         if state is not None:
             model.load_state_dict(state)
         return model, shift, scale
@@ -119,13 +121,23 @@ def linked_mean(link: Link, scale: float) -> Any:
 
 
 def _fit(model: Any) -> dict[str, Any]:
-    """Hyperparameters most likely after the observations."""
+    """Hyperparameters most likely after the observations; those that were, where the way there
+    leads over a covariance that cannot be factored."""
     from botorch.optim.fit import fit_gpytorch_mll_scipy
     from gpytorch.mlls import ExactMarginalLogLikelihood
+    from linear_operator.utils.errors import NotPSDError
 
     model.train()
+    before = _state(model)
     mll = ExactMarginalLogLikelihood(model.likelihood, model)
-    fit_gpytorch_mll_scipy(mll, options={"maxiter": ITERATIONS})
+    try:
+        fit_gpytorch_mll_scipy(mll, options={"maxiter": ITERATIONS})
+    except NotPSDError:
+        return before
+    return _state(model)
+
+
+def _state(model: Any) -> dict[str, Any]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
@@ -181,8 +193,9 @@ class Knowledge:
         found = [one.moments(inputs) for one in self.posteriors[: len(self.scaling.figures)]]
         return np.array([m for m, _ in found]).T, np.array([s for _, s in found]).T
 
-    def best(self, pool: Floats, running: Floats, seed: int) -> int:
-        """Which of a pool of designs promises the largest gain of hypervolume.
+    def best(self, pool: Floats, running: Floats, seed: int) -> tuple[int, float]:
+        """Which of a pool of designs promises the largest gain of hypervolume, and how large: of
+        the box between the best figures and the reference point.
 
         Args:
             pool: (designs, inputs)
@@ -195,8 +208,9 @@ class Knowledge:
         mean, deviation = self.moments(pool)
         rows = self.scaling.promising(self.scaling.lucky(mean, deviation), POOL)
         with torch.no_grad(), manual_seed(seed):
-            gain = self._acquisition(mean, running, seed)
-            return rows[int(gain(torch.from_numpy(pool[rows, None, :])).argmax())]
+            gains = self._acquisition(mean, running, seed)(torch.from_numpy(pool[rows, None, :]))
+        at = int(gains.argmax())
+        return rows[at], float(gains[at].exp())
 
     def _acquisition(self, expected: Floats, running: Floats, seed: int) -> Any:
         """The expected gain, where the pool is expected to have these outputs."""

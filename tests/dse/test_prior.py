@@ -75,3 +75,35 @@ def test_a_rung_nearly_as_dear_as_the_top_is_climbed_only_where_nothing_is_expec
     assert asked(problem_of(table)) == "fluid"
     assert asked(replace(problem_of(table), rungs=cheap)) == "bound"
     assert asked(replace(problem_of(table), optimist=None)) == "bound"
+
+
+def test_of_two_rungs_that_cost_nearly_the_same_the_upper_one_is_climbed(table: Table) -> None:
+    figures = {**table.figures, "flit": table.figures["fluid"]}
+    rungs = (Rung("bound", 0.04), Rung("fluid", 0.05), Rung("flit", 1.0))
+    three = replace(table, rungs=rungs, figures=figures)
+    strategy = make("mfbo", replace(problem_of(three), budget=4.0), 0)
+    asked: list[str] = []
+    for at in range(25):
+        (one,) = strategy.ask(1)
+        asked.append(one.fidelity)
+        outcome = three.evaluator.evaluate(one.design, one.fidelity)
+        strategy.tell([Trial(at, one.design, one.fidelity, outcome.state, outcome)])
+    assert set(asked) == {"fluid", "flit"}
+    assert asked.index("flit") >= 8
+
+
+def test_what_a_rung_costs_is_what_its_evaluations_took(table: Table) -> None:
+    """A fidelity that was thought to be cheap, and takes what the top does, is soon left alone."""
+    cheap = replace(table, rungs=(Rung("bound", 0.004), Rung("fluid", 1.0)))
+    taken = {"bound": 90.0, "fluid": 100.0}
+    strategy = make("mfbo", replace(problem_of(cheap), budget=40.0), 0)
+    asked: list[str] = []
+    for at in range(30):
+        (one,) = strategy.ask(1)
+        asked.append(one.fidelity)
+        outcome = replace(
+            cheap.evaluator.evaluate(one.design, one.fidelity), seconds=taken[one.fidelity]
+        )
+        strategy.tell([Trial(at, one.design, one.fidelity, outcome.state, outcome)])
+    assert asked.count("bound") <= 8
+    assert set(asked[9:]) == {"fluid"}

@@ -32,6 +32,7 @@ from .parser import (
     Parser,
     add_sizes,
     add_talk,
+    read_command,
     read_overrides,
     read_phase,
     read_seed,
@@ -62,16 +63,7 @@ VERBS = {
 
 def read_arguments(arguments: Sequence[str]) -> Command:
     """The command that the arguments spell; raises UserError for a mistake."""
-    if not arguments:
-        return Help(_run_parser().format_help(), 2)
-    verb = "" if arguments[0].startswith("-") else arguments[0]
-    if verb not in _READERS:
-        raise UserError(f"unknown command '{verb}'{nearest(verb, VERBS)}")
-    make_parser, read = _READERS[verb]
-    parser, rest = make_parser(), arguments[1:] if verb else arguments
-    if "-h" in rest or "--help" in rest:
-        return Help(parser.format_help(), 0)
-    return read(parser.read(rest))
+    return read_command(arguments, VERBS, _READERS)
 
 
 def _run_parser() -> Parser:

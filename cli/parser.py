@@ -1,12 +1,12 @@
 """What the parsers of `wscc` and `wscc-dse` share: unknown flags, and flags that both take."""
 
 import argparse
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from ..ir.errors import UserError, nearest
 from ..ir.graph import Phase
-from .asked import Talk
+from .asked import Help, Talk
 from .pins import one_of, whole
 
 MAX_BATCH = 1 << 20
@@ -41,6 +41,28 @@ class Parser(argparse.ArgumentParser):
         flags = list(self._option_string_actions)
         longer = [flag for flag in flags if len(name) > 3 and flag.startswith(name)]
         return f", did you mean '{longer[0]}'?" if longer else nearest(name, flags)
+
+
+Read = TypeVar("Read")
+
+
+def read_command(
+    arguments: Sequence[str],
+    verbs: Mapping[str, str],
+    readers: Mapping[str, tuple[Callable[[], Parser], Callable[[argparse.Namespace], Read]]],
+) -> Read | Help:
+    """The command that the arguments spell, of `readers` by verb ("": without one); raises
+    UserError for a mistake."""
+    if not arguments:
+        return Help(readers[""][0]().format_help(), 2)
+    verb = "" if arguments[0].startswith("-") else arguments[0]
+    if verb not in readers:
+        raise UserError(f"unknown command '{verb}'{nearest(verb, verbs)}")
+    make_parser, read = readers[verb]
+    parser, rest = make_parser(), arguments[1:] if verb else arguments
+    if "-h" in rest or "--help" in rest:
+        return Help(parser.format_help(), 0)
+    return read(parser.read(rest))
 
 
 def add_sizes(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...ir.errors import UserError, nearest
+from ...ir.errors import UserError
 from ...ir.result import FIDELITIES, Fidelity
 from ..asked import Help
 from ..model_options import DTYPES, STORED_DTYPES
@@ -18,6 +18,7 @@ from ..parser import (
     Parser,
     add_sizes,
     add_talk,
+    read_command,
     read_overrides,
     read_seed,
     read_talk,
@@ -68,16 +69,7 @@ VERBS = {
 
 def read_arguments(arguments: Sequence[str]) -> Asked | Help:
     """The command that the arguments spell; raises UserError for a mistake."""
-    if not arguments:
-        return Help(_search_parser().format_help(), 2)
-    verb = "" if arguments[0].startswith("-") else arguments[0]
-    if verb not in _READERS:
-        raise UserError(f"unknown command '{verb}'{nearest(verb, VERBS)}")
-    make_parser, read = _READERS[verb]
-    parser, rest = make_parser(), arguments[1:] if verb else arguments
-    if "-h" in rest or "--help" in rest:
-        return Help(parser.format_help(), 0)
-    return read(parser.read(rest))
+    return read_command(arguments, VERBS, _READERS)
 
 
 def _search_parser() -> Parser:

@@ -96,7 +96,12 @@ class History:
     def rng(self) -> np.random.Generator:
         """Random numbers of the next choice: they follow from the seed and from how many trials
         there are, so that a resumed search draws the same."""
-        return np.random.default_rng([self.seed, sum(map(len, self._known.values()))])
+        return np.random.default_rng([self.seed, self.trials])
+
+    @property
+    def trials(self) -> int:
+        """Of all fidelities, those running too."""
+        return sum(map(len, self._known.values()))
 
     def results(self, fidelity: str, first: int | None = None) -> Results:
         """What is done at a fidelity, of the first so many trials that ended (default: all)."""

@@ -138,7 +138,7 @@ class LadderSearch(Remembering):
         fewest = FEWEST if self._prior is None else FEWEST_EXPECTED
         cost = min(FIRST_COST, FIRST_SHARE * self._budget)
         each = self.history.cost(rung)
-        if each >= SINGLY or not self.history.timed():
+        if self._singly(rung) or not self.history.timed():
             return fewest
         first = min(max(round(cost / each), fewest), MOST // narrower)
         later = min(round(LATER_SHARE * ROUND / each), MOST_LATER // narrower)
@@ -148,6 +148,11 @@ class LadderSearch(Remembering):
     def _budget(self) -> float:
         """Evaluations at the top."""
         return self.problem.budget if np.isfinite(self.problem.budget) else NOMINAL_BUDGET
+
+    def _singly(self, rung: Rung) -> bool:
+        """Whether a rung's designs are chosen one by one; of what nothing is known they are not."""
+        known = self._prior is not None or rung is not self._lower[0]
+        return known and self.history.cost(rung) >= SINGLY
 
     def _affordable(self, rung: Rung) -> bool:
         """Whether a rung at which designs are chosen one by one may have another."""
@@ -163,11 +168,10 @@ class LadderSearch(Remembering):
         """The next design for a lower rung, of this round's plan where it is for many; None where
         enough are known."""
         missing = self.history.count(rung.name) < self._quota(rung, self._round)
-        at = self._levels.index(rung.name)
-        if at > 0 and self.history.cost(rung) >= SINGLY:
+        if self._singly(rung):
             if not missing and not self._affordable(rung):
                 return None
-            design, gain = self._promising(at)
+            design, gain = self._promising(self._levels.index(rung.name))
             return design if missing or gain >= LEAST_GAIN * self.history.cost(rung) else None
         if not missing:
             return None
@@ -200,7 +204,7 @@ class LadderSearch(Remembering):
         seen = {design.key for design in self.history.known(rung)[:before]}
         if below == PRIOR and self._prior is not None:
             results = self.history.results(self.top, turn * ROUND)
-            return self._prior.drawn(lambda design: design.key in seen, results, rng)
+            return self._prior.drawn(lambda d: d.key in seen, results, turn * ROUND, rng)
         designs = self.history.results(below).designs
         return [design for design in designs if design.key not in seen]
 
@@ -234,7 +238,7 @@ class LadderSearch(Remembering):
         if name == self.top:
             return turn * ROUND
         rung = next(rung for rung in self._lower if rung.name == name)
-        return None if self.history.cost(rung) >= SINGLY else self._quota(rung, turn - 1)
+        return None if self._singly(rung) else self._quota(rung, turn - 1)
 
     def _promising(self, at: int) -> tuple[Design | None, float]:
         """What to evaluate next at a level, of what the level below knows, and the hypervolume that
@@ -259,7 +263,8 @@ class LadderSearch(Remembering):
         """Designs of the level below that may be evaluated at a rung."""
         history = self.history
         if below == PRIOR and self._prior is not None:
-            return self._prior.drawn(lambda d: history.knows(d, rung), history.results(rung), rng)
+            results = history.results(rung)
+            return self._prior.drawn(lambda d: history.knows(d, rung), results, history.trials, rng)
         return [
             design for design in history.results(below).designs if not history.knows(design, rung)
         ]

@@ -13,10 +13,10 @@ from ..design import Design, Floats, columns_of
 from ..evaluator import Optimist
 from ..strategy import Problem
 from .bo import beside
-from .history import Results, unseen
+from .history import Results
 
-DRAWN = 2048
-"""Designs drawn from the whole space for each choice."""
+FRESH, KEPT = 256, 8
+"""Designs drawn from the whole space for each choice, and choices for which they stay."""
 
 SCALED = 256
 """Designs from which the range of figures is taken."""
@@ -29,6 +29,10 @@ class Prior:
     problem: Problem
     optimist: Optimist
     figures: tuple[str, ...]
+    seed: int
+    _drawn: dict[int, list[Design]] = field(
+        default_factory=dict[int, list[Design]], repr=False, compare=False
+    )
     _known: dict[str, Floats] = field(default_factory=dict[str, Floats], repr=False, compare=False)
 
     @classmethod
@@ -38,7 +42,7 @@ class Prior:
         if problem.optimist is None:
             return None
         some = problem.space.sample(SCALED, np.random.default_rng([seed, SCALED]))
-        prior = cls(problem, problem.optimist, tuple(wanted))
+        prior = cls(problem, problem.optimist, tuple(wanted), seed)
         return prior if len(some) > 1 and prior._learn(some) else None
 
     def rows(self, designs: Sequence[Design]) -> list[dict[str, float]]:
@@ -56,13 +60,23 @@ class Prior:
         return [all(value == value for value in row.values()) for row in self.rows(designs)]
 
     def drawn(
-        self, known: Callable[[Design], bool], results: Results, rng: np.random.Generator
+        self,
+        known: Callable[[Design], bool],
+        results: Results,
+        choice: int,
+        rng: np.random.Generator,
     ) -> list[Design]:
         """New designs of the whole space and beside the front, that may do the work and that no
-        result betters for certain."""
-        far = unseen(self.problem.space, known, DRAWN, rng)
-        near = (d for d in beside(results, self.problem.space, rng) if not known(d))
-        designs = list({design.key: design for design in (*far, *near)}.values())
+        result betters for certain.
+
+        Args:
+            known: Which designs are not new.
+            results: What is known of others.
+            choice: Its number: those of the whole space follow from it alone.
+            rng: For those beside the front.
+        """
+        some = (*self._far(choice), *beside(results, self.problem.space, rng))
+        designs = list({design.key: design for design in some if not known(design)}.values())
         designs = [d for d, able in zip(designs, self.able(designs), strict=True) if able]
         objectives, optimist = self.problem.objectives, self.optimist
         if not designs or any(optimist.proven(one) for one in objectives):
@@ -71,6 +85,17 @@ class Prior:
         losses = results.losses[results.allowed][:, None, :]
         beaten = np.all(losses <= best, axis=2) & np.any(losses < best, axis=2)
         return [designs[row] for row in np.flatnonzero(~np.any(beaten, axis=0))]
+
+    def _far(self, choice: int) -> list[Design]:
+        """Designs of the whole space for a choice: some are new, most served the ones before."""
+        turns = range(choice, choice + KEPT)
+        for turn in turns:
+            if turn not in self._drawn:
+                rng = np.random.default_rng([self.seed, turn, FRESH])
+                self._drawn[turn] = self.problem.space.sample(FRESH, rng)
+        for turn in self._drawn.keys() - set(turns):
+            del self._drawn[turn]
+        return [design for turn in turns for design in self._drawn[turn]]
 
     def _learn(self, designs: Sequence[Design]) -> bool:
         columns = columns_of(designs, self.problem.space.names)

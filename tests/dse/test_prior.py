@@ -51,7 +51,7 @@ def test_designs_that_cannot_do_the_work_or_are_bettered_for_certain_are_not_dra
     trials = trials_of(table, [33, 44, 77])
     strategy.tell(trials)
     history = getattr(strategy, "history")  # noqa: B009 - of no interest to other strategies
-    drawn = prior.drawn(lambda _: False, history.results("fluid"), np.random.default_rng(0))
+    drawn = prior.drawn(lambda _: False, history.results("fluid"), 0, np.random.default_rng(0))
     known = losses([t.outcome.figures for t in trials if t.outcome], OBJECTIVES)
     best = problem.optimist.optimistic(table.space.columns, OBJECTIVES) if problem.optimist else []
     for design, hope in zip(table.space.designs, best, strict=True):

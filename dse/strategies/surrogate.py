@@ -125,7 +125,7 @@ def _fit(model: Any) -> dict[str, Any]:
     leads over a covariance that cannot be factored."""
     from botorch.optim.fit import fit_gpytorch_mll_scipy
     from gpytorch.mlls import ExactMarginalLogLikelihood
-    from linear_operator.utils.errors import NotPSDError
+    from gpytorch.utils.errors import NotPSDError
 
     model.train()
     before = _state(model)

@@ -15,7 +15,7 @@ from ..strategy import Problem
 from .bo import beside
 from .history import Results
 
-FRESH, KEPT = 256, 8
+FRESH, KEPT = 512, 4
 """Designs drawn from the whole space for each choice, and choices for which they stay."""
 
 SCALED = 256
